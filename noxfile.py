@@ -1,0 +1,70 @@
+"""What the project checks: `./test.sh` runs all of it, `./test.sh -s lint` one part."""
+
+import shutil
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "layers", "tests", "minimal"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+# ml-metadata 1.17.1 has wheels for 3.10 and 3.11; newer Pythons need its 1.21.0, and glibc 2.39.
+PYTHONS = ["3.10", "3.11"]
+TESTS = nox.project.dependency_groups(PROJECT, "test")
+TYPES = nox.project.dependency_groups(PROJECT, "types")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and dead dependencies."""
+    session.install("ruff>=0.8", "deptry>=0.20")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.install(".")
+    session.run("deptry", "zen_mlmd")
+
+
+@nox.session(python="3.11")
+def types(session: nox.Session) -> None:
+    """mypy --strict over package and tests."""
+    session.install("-e", ".", *TESTS, *TYPES)
+    session.run("mypy")
+
+
+@nox.session(python="3.11")
+def layers(session: nox.Session) -> None:
+    """No layer imports one above it."""
+    session.install("-e", ".", "import-linter>=2.1")
+    session.run("lint-imports")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The test suite; on the newest Python with coverage."""
+    session.install("-e", ".", *TESTS)
+    if session.python == PYTHONS[-1] or not shutil.which(f"python{PYTHONS[-1]}"):
+        session.run("coverage", "erase")
+        session.run("pytest", "-n", "2", "--cov", "--cov-report=term", *session.posargs)
+    else:
+        session.run("pytest", "-n", "2", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def minimal(session: nox.Session) -> None:
+    """A plain install without any extra runs the main job."""
+    session.install(".")
+    session.run(
+        "python",
+        "-c",
+        "import sys, zen_mlmd; sys.exit('ml_metadata' in sys.modules or 'grpc' in sys.modules)",
+    )
+    session.run("zen-mlmd", "quickstart", "--folder", session.create_tmp())
+
+
+@nox.session(python="3.11", default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Ratios of two things run side by side, as tables."""
+    session.install("-e", ".", *TESTS)
+    session.run("python", "-m", "benchmarks", *session.posargs)
