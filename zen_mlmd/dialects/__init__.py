@@ -1,0 +1,5 @@
+"""How pipelines lie in MLMD: the only place that knows a type's name or a property's key.
+
+`zen` is the dialect that zen_mlmd writes: TFX's layout, with additions of its own as custom
+properties named `zen_mlmd.*`. `tfx` and `zenml` read what those wrote in the same layout.
+"""

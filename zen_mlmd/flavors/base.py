@@ -1,0 +1,92 @@
+"""What every flavor of metadata store has in common."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import SplitResult
+
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import Self
+
+from zen_mlmd.errors import ConfigError
+from zen_mlmd.service.base import MetadataService
+
+ConfigT = TypeVar("ConfigT", bound="StoreConfig")
+
+
+class StoreConfig(BaseModel, abc.ABC):
+    """The settings of one metadata store: frozen, checked when made, secrets never shown.
+
+    Attributes:
+        flavor: The flavor's name.
+        schemes: The URL schemes that mean this flavor.
+        wait_s: How long a call waits for a store that went away, and for other writers, in seconds.
+        trusted: Everyone who can write there is trusted: artifacts that are pickles are read unasked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    flavor: ClassVar[str]
+    schemes: ClassVar[tuple[str, ...]]
+
+    wait_s: float = 20.0
+    trusted: bool = False
+
+    @property
+    @abc.abstractmethod
+    def location(self) -> str:
+        """Where the store is, for messages: without password or token."""
+
+    @abc.abstractmethod
+    def connection_config(self) -> mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig:
+        """Return MLMD's own connection config, as `ml_metadata.MetadataStore` and TFX take it.
+
+        It holds the password in clear, as MLMD wants it.
+        """
+
+    @abc.abstractmethod
+    def open_service(self, *, create: bool = False, upgrade: bool = False) -> MetadataService:
+        """Open the store.
+
+        Args:
+            create: Make a database that is not there yet, where a flavor does not do so by default.
+            upgrade: Let ml-metadata migrate an older schema, in place and for ever.
+
+        Raises:
+            ConnectionFailedError: One of its kinds, each with a remedy.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def from_url(cls: type[ConfigT], url: SplitResult, options: dict[str, str]) -> ConfigT:
+        """Return the config that a URL means; `options` is its query."""
+
+    @classmethod
+    def checked(cls, **fields: object) -> Self:
+        """Return a config, its faults as a `ConfigError` that names the fields and no value.
+
+        Raises:
+            ConfigError: A field is missing, unknown or wrong.
+        """
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(str(part) for part in fault['loc']) or cls.flavor}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_input=False, include_context=False)
+            )
+            raise ConfigError(
+                f"not a {cls.flavor} store: {faults}",
+                hint=f"its settings are: {', '.join(cls.model_fields)}",
+            ) from None
+
+
+def tls_implied(fields: Any, *names: str) -> Any:
+    """Turn `tls` on where one of its settings is given; off beside such a setting is a fault."""
+    if not isinstance(fields, dict) or not any(fields.get(name) for name in names):
+        return fields
+    if str(fields.get("tls", True)).lower() in ("false", "0", "no", "off"):
+        raise ValueError(f"tls is off, and {', '.join(name for name in names if fields.get(name))} given")
+    return {**fields, "tls": True}

@@ -1,0 +1,184 @@
+"""The mysql flavor: MySQL or MariaDB, through ml-metadata's native client.
+
+That client (ml-metadata 1.17.1 and 1.21.0, measured) speaks only `mysql_native_password`, accepts any
+server certificate, cannot verify one, says nothing of why it failed, hangs on a silent server, and
+creates the database when it feels like it. So each opening is preceded by a bounded PyMySQL login
+that says what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from urllib.parse import SplitResult, unquote
+
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from zen_mlmd.errors import DatabaseMissingError, NotMlmdError, SchemaVersionError, TlsError
+from zen_mlmd.flavors.base import StoreConfig, tls_implied
+from zen_mlmd.flavors.mysql_probe import MysqlTarget, Probe, probe
+from zen_mlmd.service.check import MYSQL
+from zen_mlmd.service.native import NativeService
+
+SCHEMA_VERSION = 10
+"""Of ml-metadata 1.14 to 1.21."""
+
+
+class MysqlConfig(StoreConfig):
+    """A database on a MySQL or MariaDB server.
+
+    Attributes:
+        socket: Path of a unix socket, instead of host and port.
+        tls: Encrypt the connection; a server that does not is refused.
+        ssl_ca: PEM file of the authority that signed the server's certificate.
+        ssl_verify_server_cert: Refused: ml-metadata's client cannot do it.
+        connect_timeout_s: How long a server that does not answer is waited for.
+    """
+
+    flavor: ClassVar[str] = "mysql"
+    schemes: ClassVar[tuple[str, ...]] = ("mysql", "mysql+pymysql", "mariadb")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=3306, ge=1, le=65535)
+    database: str = Field(min_length=1, max_length=64)
+    user: str = "root"
+    password: SecretStr = SecretStr("")
+    socket: str = ""
+    tls: bool = False
+    ssl_ca: str = ""
+    ssl_capath: str = ""
+    ssl_cert: str = ""
+    ssl_key: str = ""
+    ssl_cipher: str = ""
+    ssl_verify_server_cert: bool = False
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, name: str) -> str:
+        if any(char in name for char in "`\0/\\.") or name != name.strip():
+            raise ValueError("must not hold a backquote, dot, slash, backslash, NUL or outer blanks")
+        return name
+
+    @field_validator("host")
+    @classmethod
+    def _host(cls, host: str) -> str:
+        if not host or any(char.isspace() or char == "\0" for char in host):
+            raise ValueError("must be a host's name or address")
+        return host
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls(cls, fields: Any) -> Any:
+        return tls_implied(fields, "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher")
+
+    @property
+    def location(self) -> str:
+        """`user@host:port/database`."""
+        return f"{self.user}@{self.socket or f'{self.host}:{self.port}'}/{self.database}"
+
+    @classmethod
+    def from_url(cls, url: SplitResult, options: dict[str, str]) -> MysqlConfig:
+        """`mysql://user:password@host:port/database?tls=true&ssl_ca=...`."""
+        fields: dict[str, object] = dict(options)
+        if url.hostname:
+            fields["host"] = url.hostname
+        if url.port:
+            fields["port"] = url.port
+        if url.username is not None:
+            fields["user"] = unquote(url.username)
+        if url.password is not None:
+            fields["password"] = unquote(url.password)
+        fields["database"] = unquote(url.path.lstrip("/"))
+        return cls.checked(**fields)
+
+    def connection_config(self) -> mlmd.ConnectionConfig:
+        """Return MLMD's `ConnectionConfig`, with the password in clear."""
+        config = mlmd.ConnectionConfig()
+        mysql = config.mysql
+        # MLMD pastes the name into SQL as it is.
+        mysql.database = self.database if self.database.isidentifier() else f"`{self.database}`"
+        mysql.user, mysql.password = self.user, self.password.get_secret_value()
+        mysql.skip_db_creation = True
+        if self.socket:
+            mysql.socket = self.socket
+        else:
+            # The client takes "localhost" for its default unix socket.
+            mysql.host = "127.0.0.1" if self.host == "localhost" else self.host
+            mysql.port = self.port
+        if self.tls:
+            options = mysql.ssl_options
+            options.SetInParent()
+            for name in ("ca", "capath", "cert", "key", "cipher"):
+                value = getattr(self, f"ssl_{name}")
+                if value:
+                    setattr(options, name, value)
+            if not self.ssl_cipher:
+                # Without any option set the client stays in clear.
+                options.cipher = "HIGH:!aNULL"
+        return config
+
+    def open_service(self, *, create: bool = False, upgrade: bool = False) -> NativeService:
+        """Open the database; `create` makes it, or MLMD's tables among others.
+
+        Raises:
+            ConnectionFailedError: One of its kinds, each with a remedy.
+        """
+        if self.ssl_verify_server_cert:
+            raise TlsError(
+                f"{self.location}: ml-metadata's MySQL client cannot verify a server's certificate",
+                hint="leave ssl_verify_server_cert out and keep the way to the server closed to others "
+                "(a tunnel, a private network), or put an MLMD gRPC server with TLS beside the database",
+            )
+        state = probe(self._target(), timeout_s=self.connect_timeout_s)
+        self._judge(state, create=create, upgrade=upgrade)
+        config = self.connection_config()
+        config.mysql.skip_db_creation = state.database_exists
+        service = NativeService(
+            config, location=self.location, probe=self._probe, limits=MYSQL, upgrade=upgrade
+        )
+        service.open()
+        return service
+
+    def _probe(self) -> None:
+        probe(self._target(), timeout_s=self.connect_timeout_s)
+
+    def _judge(self, state: Probe, *, create: bool, upgrade: bool) -> None:
+        if not state.database_exists and not create:
+            raise DatabaseMissingError(
+                f"{self.location}: the server has no database of that name",
+                hint="make it with open_store(..., create=True), or: "
+                f"CREATE DATABASE `{self.database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+            )
+        if state.database_exists and state.schema_version is None and state.tables and not create:
+            raise NotMlmdError(
+                f"{self.location}: the database has {state.tables} tables and none of MLMD's",
+                hint="is it the right database? MLMD's tables are added with open_store(..., create=True)",
+            )
+        version = state.schema_version
+        if version is not None and version > SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"{self.location}: schema {version} is newer than ml-metadata's {SCHEMA_VERSION}",
+                hint="install a newer ml-metadata",
+            )
+        if version is not None and version < SCHEMA_VERSION and not upgrade:
+            raise SchemaVersionError(
+                f"{self.location}: schema {version} is older than ml-metadata's {SCHEMA_VERSION}",
+                hint="back it up, then open_store(..., upgrade=True) migrates it in place and for ever",
+            )
+
+    def _target(self) -> MysqlTarget:
+        return MysqlTarget(
+            host=self.host,
+            port=self.port,
+            database=self.database,
+            user=self.user,
+            password=self.password.get_secret_value(),
+            socket=self.socket,
+            tls=self.tls,
+            ssl_ca=self.ssl_ca,
+            ssl_capath=self.ssl_capath,
+            ssl_cert=self.ssl_cert,
+            ssl_key=self.ssl_key,
+            ssl_cipher=self.ssl_cipher,
+        )

@@ -1,0 +1,552 @@
+"""Why a MySQL or MariaDB server does or does not let ml-metadata in, asked through PyMySQL.
+
+ml-metadata's own client (1.17.1 and 1.21.0, measured) reports each failure as `errno: , error:`,
+waits for ever for a server that does not answer, and in the third call to a server that is gone ends
+the process. So each opening is preceded by a probe: it logs in as that client would, and ends in time.
+
+The probe shows the password to nobody to whom ml-metadata would not show it: it offers
+mysql_native_password, which sends only a proof, and answers no demand for another plugin
+(mysql_clear_password, dialog and sha256_password send the password itself).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.constants import CLIENT, CR, ER
+
+from zen_mlmd.errors import (
+    ConnectionFailedError,
+    GrantMissingError,
+    HostNotFoundError,
+    LoginDeniedError,
+    LoginPluginError,
+    NotMlmdError,
+    TlsError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:  # generic in its stubs only
+    _Connection = Connection[Any]
+else:
+    _Connection = Connection
+
+NATIVE_PASSWORD = "mysql_native_password"  # noqa: S105 - a plugin's name
+"""The one login plugin that ml-metadata's MySQL client speaks (1.17.1 and 1.21.0, measured)."""
+
+_GRACE_S = 0.25  # for an error that comes at the very end to be told, rather than just the end
+_NAMING_S = 1.0  # for finding out what it is that sends no greeting
+
+_SET_TLS = "set tls, and ssl_ca to the PEM file of the authority that signed the server's certificate"
+_TLS_HINT = (
+    "the server must allow TLS 1.2, as ml-metadata's client speaks no newer one; check ssl_cipher, and"
+    " ssl_cert and ssl_key if the server wants a client certificate"
+)
+_PLUGIN_HINT = (
+    f"make an account for MLMD that is IDENTIFIED VIA {NATIVE_PASSWORD} (MariaDB) or IDENTIFIED WITH"
+    f" {NATIVE_PASSWORD} (MySQL up to 8.3; 8.4 if started with --mysql-native-password=ON; MySQL 9 has it"
+    " no more), or go through an MLMD gRPC server whose own client speaks that plugin. A server may ask"
+    " the same of a user that it does not know: check the user's name too"
+)
+
+# MariaDB says 1698, access denied without a word of a password, of accounts that take none, and now and
+# then of users that it does not know (measured, 10.11).
+_DENIED_HINT = (
+    "check the user's name, the password, the host the account is for, and that it takes a password"
+    " (not unix_socket)"
+)
+
+# What the server's error codes mean; https://mariadb.com/kb/en/mariadb-error-code-reference/ and
+# https://dev.mysql.com/doc/mysql-errors/9.0/en/server-error-reference.html
+_MEANINGS: tuple[tuple[tuple[int, ...], type[ConnectionFailedError], str], ...] = (
+    ((1040, 1203, 1226), UnreachableError, "end idle clients, or raise the server's or account's limit"),
+    ((1129,), UnreachableError, "as an administrator: FLUSH HOSTS"),
+    ((1130,), LoginDeniedError, "make an account that may log in from this host"),
+    ((1045, 1698), LoginDeniedError, _DENIED_HINT),
+    ((1820, 1862), LoginDeniedError, "the password has expired: ALTER USER ... IDENTIFIED BY ..."),
+    ((3118, 4151), LoginDeniedError, "the account is locked: ALTER USER ... ACCOUNT UNLOCK"),
+    ((1044, 1142, 1143, 1227), GrantMissingError, "GRANT ALL ON `<database>`.* TO '<user>'@'<host>'"),
+    ((1251, 1275, 1524), LoginPluginError, _PLUGIN_HINT),
+    ((3159,), TlsError, _SET_TLS),
+)
+_BY_CODE = {code: (kind, hint) for codes, kind, hint in _MEANINGS for code in codes}
+
+# A packet: 3 bytes of length, a sequence number, here 0, and a payload that begins with the protocol's
+# version, 10, or with 255 for an error.
+_MYSQL = re.compile(rb"...\x00[\x0a\xff]", re.DOTALL)
+_SPEAKERS = (
+    (re.compile(rb"HTTP/|<"), "an HTTP server"),
+    (re.compile(rb"[\x15\x16]\x03"), "a TLS port (HTTPS, say)"),
+    (re.compile(rb"SSH-"), "an SSH server"),
+    (re.compile(rb"[SN]\Z"), "a PostgreSQL server"),
+    (re.compile(rb"\x00\x00.\x04", re.DOTALL), "a gRPC server"),  # an HTTP/2 SETTINGS frame
+    (re.compile(rb".\x00\x00\x00\x0b", re.DOTALL), "MySQL's X protocol (the classic one is on port 3306)"),
+    (re.compile(rb""), "something else"),
+)
+# Answered with one letter: https://www.postgresql.org/docs/current/protocol-message-formats.html
+_POSTGRESQL_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+
+
+@dataclass(frozen=True)
+class MysqlTarget:
+    """A database, and how to log in to it; `str` gives `user@host:port/database`, without the password.
+
+    Attributes:
+        socket: Path of a Unix socket, used instead of host and port if given.
+        tls: Encrypt; with `ssl_ca` or `ssl_capath` the server's certificate must come from there (its
+            name is not checked), without them any certificate will do.
+        ssl_ca: PEM file of authorities.
+        ssl_capath: Directory of authorities, as OpenSSL's rehash makes it.
+        ssl_cert: PEM file of the client's certificate.
+        ssl_key: PEM file of its key; empty if that is in `ssl_cert`.
+        ssl_cipher: OpenSSL's cipher list.
+    """
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: str = field(repr=False)
+    socket: str = ""
+    tls: bool = False
+    ssl_ca: str = ""
+    ssl_capath: str = ""
+    ssl_cert: str = ""
+    ssl_key: str = ""
+    ssl_cipher: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user}@{self.socket or f'{host}:{self.port}'}/{self.database}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a server said to an account that it let in.
+
+    Attributes:
+        server_version: As `SELECT VERSION()` says it.
+        plugin: The login plugin that was spoken.
+        tls_cipher: The connection's cipher; empty if it was not encrypted.
+        database_exists: Whether the server has the database; if not, the next fields are 0 or None.
+        tables: Tables and views in it that the account may see.
+        schema_version: MLMD's, of the table MLMDEnv; None if there is no such table or no row in it.
+        schema_rows: Rows of MLMDEnv; MLMD wants exactly 1.
+        max_allowed_packet: The longest statement that the server takes, in bytes.
+    """
+
+    server_version: str
+    plugin: str
+    tls_cipher: str
+    database_exists: bool
+    tables: int
+    schema_version: int | None
+    schema_rows: int
+    max_allowed_packet: int
+
+
+def probe(target: MysqlTarget, *, timeout_s: float = 5.0) -> Probe:
+    """Log in as ml-metadata's client would, and look at the database; nothing is written.
+
+    Two logins are tried where the first is denied and the server offers TLS that `target` does not
+    use: accounts with REQUIRE SSL are denied in the same words as a wrong password.
+
+    Args:
+        target: What to connect to.
+        timeout_s: The longest that this may take, in seconds, looking up the host included.
+
+    Returns:
+        What was found; a missing database is no error here.
+
+    Raises:
+        HostNotFoundError: The host's name does not resolve.
+        UnreachableError: Refused, no answer in time, no greeting, or too many connections.
+        NotMlmdError: Something else than MySQL listens there, or MLMDEnv is not MLMD's.
+        TlsError: The server has no TLS or demands it, its certificate is not of the given authority,
+            or a file cannot be read.
+        LoginPluginError: The server wants a login plugin that ml-metadata's client does not speak.
+        LoginDeniedError: The user, the password, the user's host, or a locked or expired account.
+        GrantMissingError: The account may not use the database, or may not read MLMDEnv.
+        ConnectionFailedError: Any other error of the server.
+    """
+    attempt = _Attempt(target, timeout_s)
+    answer: Future[Probe] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(attempt.probe())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            answer.set_exception(error)
+        finally:
+            attempt.cut()
+
+    # A thread, as neither a look-up of a name nor an answer that comes byte by byte can be limited.
+    threading.Thread(target=run, name="zen-mlmd-mysql-probe", daemon=True).start()
+    try:
+        return answer.result(timeout_s + _GRACE_S)
+    except FutureTimeoutError:
+        attempt.cut()
+        raise attempt.too_late() from None
+
+
+class _Attempt:
+    """One probe, with what it is at."""
+
+    def __init__(self, target: MysqlTarget, timeout_s: float) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self.deadline = time.monotonic() + timeout_s
+        self.doing = "looking up the host"
+        self.connected: socket.socket | None = None
+        self.offers_tls = False
+
+    def probe(self) -> Probe:
+        context = _tls_context(self.target) if self.target.tls else None
+        try:
+            connection = self._log_in(context)
+        except LoginDeniedError as denied:
+            if context is None and self.offers_tls and self._gets_in_with_tls():
+                text = f"{self.target}: the account may log in over TLS only, and tls is not set"
+                raise TlsError(text, hint=_SET_TLS) from denied
+            raise
+        self.doing = "asking for the database"
+        with connection:
+            try:
+                return self._look(connection)
+            except pymysql.MySQLError as error:
+                raise self._meaning(error) from error
+
+    def cut(self) -> None:
+        """End whatever is waited for."""
+        if self.connected is not None:
+            with contextlib.suppress(OSError):
+                self.connected.shutdown(socket.SHUT_RDWR)
+            self.connected.close()
+
+    def too_late(self) -> UnreachableError:
+        """Return the error of a probe that took too long."""
+        return UnreachableError(
+            f"{self.target}: {self.doing} took longer than {self.timeout_s:g} s",
+            hint="check the host and port, and that no firewall swallows the packets; a slow server needs a"
+            " longer timeout",
+        )
+
+    def left_s(self) -> float:
+        return max(self.deadline - time.monotonic(), 0.01)
+
+    def _log_in(self, context: ssl.SSLContext | None) -> _NativeLogin:
+        stream = self._connect()
+        try:
+            self._check_greeting(stream)
+            self.doing = "logging in"
+            connection = _NativeLogin(self, context)
+            connection.connect(stream)
+        except ConnectionFailedError:
+            stream.close()
+            raise
+        except Exception as error:
+            stream.close()
+            raise self._meaning(error) from error
+        return connection
+
+    def _gets_in_with_tls(self) -> bool:
+        try:
+            self._log_in(_any_certificate()).close()
+        except ConnectionFailedError:
+            return False
+        return True
+
+    def _connect(self) -> socket.socket:
+        stream = self._open_stream()
+        self.cut()
+        self.connected = stream.dup()  # as PyMySQL closes the stream, and TLS takes it over
+        return stream
+
+    def _open_stream(self) -> socket.socket:
+        target = self.target
+        if target.socket:
+            found: list[tuple[int, Any]] = [(socket.AF_UNIX, target.socket)]
+        else:
+            self.doing = "looking up the host"
+            try:
+                addresses = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as error:
+                text = f"{target}: the host's name does not resolve"
+                raise HostNotFoundError(text, hint="check its spelling, and this machine's DNS") from error
+            found = [(family, address) for family, _, _, _, address in addresses]
+        self.doing = "connecting"
+        for place, (family, address) in enumerate(found):
+            try:
+                return _connected(family, address, self.left_s() / (len(found) - place))
+            except OSError as error:  # noqa: PERF203 - a host has few addresses
+                last = error
+        raise self._unreachable(last) from last
+
+    def _unreachable(self, error: OSError) -> UnreachableError:
+        if isinstance(error, TimeoutError):
+            return self.too_late()
+        return UnreachableError(
+            f"{self.target}: cannot connect: {(error.strerror or type(error).__name__).lower()}",
+            hint="check that the server runs and listens on this address",
+        )
+
+    def _check_greeting(self, stream: socket.socket) -> None:
+        """Look at the first bytes without taking them, and raise if MySQL does not begin so."""
+        self.doing = "waiting for the server's greeting"
+        naming_s = min(_NAMING_S, self.timeout_s / 4)
+        try:
+            start = _peek(stream, self.left_s() - naming_s)
+        except TimeoutError as error:
+            start = self._ask_who(naming_s)
+            if not start or _MYSQL.match(start):
+                raise UnreachableError(
+                    f"{self.target}: something takes connections there, but sends no MySQL greeting",
+                    hint="check the port, and any proxy or tunnel on the way; a server that looks up its"
+                    " clients' names can be slow to greet (skip-name-resolve helps)",
+                ) from error
+        except OSError:
+            start = b""
+        if not start:
+            raise UnreachableError(
+                f"{self.target}: the connection was closed before any MySQL greeting",
+                hint="check the port, and that any proxy, tunnel or load balancer on the way has a server",
+            )
+        if not _MYSQL.match(start):
+            speaker = next(name for pattern, name in _SPEAKERS if pattern.match(start))
+            text = f"{self.target}: {speaker} listens there, not MySQL or MariaDB"
+            raise NotMlmdError(text, hint="check the host and the port")
+
+    def _ask_who(self, limit_s: float) -> bytes:
+        """Return the first bytes that what listens there answers to other protocols' first words."""
+        words = (b"GET / HTTP/1.0\r\n\r\n", _POSTGRESQL_SSL_REQUEST, _client_hello())
+        for word in words:
+            with contextlib.suppress(OSError), self._open_stream() as stream:
+                stream.settimeout(limit_s / len(words))
+                stream.sendall(word)
+                if answer := stream.recv(16):
+                    return answer
+        return b""
+
+    def _look(self, connection: _NativeLogin) -> Probe:
+        ((version, packet),) = connection.rows("SELECT VERSION(), @@max_allowed_packet")
+        exists, tables, schema, rows = True, 0, None, 0
+        try:
+            connection.select_db(self.target.database)
+        except pymysql.MySQLError as error:
+            if _code(error) != ER.BAD_DB_ERROR:
+                raise
+            exists = False
+        if exists:
+            ((tables,),) = connection.rows(
+                "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"
+            )
+            schema, rows = self._schema(connection)
+        return Probe(
+            server_version=str(version),
+            plugin=NATIVE_PASSWORD,
+            tls_cipher=connection.cipher,
+            database_exists=exists,
+            tables=int(tables),
+            schema_version=schema,
+            schema_rows=rows,
+            max_allowed_packet=int(packet),
+        )
+
+    def _schema(self, connection: _NativeLogin) -> tuple[int | None, int]:
+        try:
+            ((version, rows),) = connection.rows("SELECT MAX(schema_version), COUNT(*) FROM MLMDEnv")
+        except pymysql.MySQLError as error:
+            if _code(error) == ER.NO_SUCH_TABLE:
+                return None, 0
+            if _code(error) != ER.BAD_FIELD_ERROR:
+                raise
+            version, rows = "", 0
+        if version is not None and not isinstance(version, int):
+            raise NotMlmdError(
+                f"{self.target}: its table MLMDEnv is not MLMD's", hint="check the database's name"
+            )
+        return version, rows
+
+    def _meaning(self, error: Exception) -> ConnectionFailedError:
+        """Return what an error of PyMySQL means."""
+        cause = getattr(error, "original_exception", error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return TlsError(
+                f"{self.target}: the server's certificate is not accepted: {cause.verify_message}",
+                hint="ssl_ca must be the PEM file of the authority that signed the server's certificate",
+            )
+        if isinstance(cause, TimeoutError):
+            return self.too_late()
+        if isinstance(cause, OSError):  # the stream was open before, so it is TLS that failed
+            reason = getattr(cause, "reason", None) or type(cause).__name__
+            return TlsError(f"{self.target}: the TLS handshake failed: {reason}", hint=_TLS_HINT)
+        if not isinstance(error, pymysql.MySQLError):
+            text = f"{self.target}: what listens there does not keep to MySQL's protocol"
+            return NotMlmdError(text, hint="check the host and the port")
+        return self._meaning_of_code(error)
+
+    def _meaning_of_code(self, error: pymysql.MySQLError) -> ConnectionFailedError:
+        code = _code(error)
+        if code in (CR.CR_SERVER_LOST, CR.CR_SERVER_GONE_ERROR):
+            if time.monotonic() >= self.deadline:
+                return self.too_late()
+            return UnreachableError(
+                f"{self.target}: the connection was lost while {self.doing}",
+                hint="see the server's log; it may just be starting or stopping",
+            )
+        kind, hint = _BY_CODE.get(code, (ConnectionFailedError, "see the server's log"))
+        if code == ER.ACCESS_DENIED_ERROR and not self.target.ssl_cert:
+            hint += "; an account with REQUIRE X509 needs tls, ssl_cert and ssl_key"
+        return kind(f"{self.target}: {error.args[-1]} ({code}) while {self.doing}", hint=hint)
+
+
+class _NativeLogin(_Connection):
+    """A connection that logs in as ml-metadata's client does, and in no other way."""
+
+    server_capabilities: int
+    _sock: socket.socket | None
+
+    def __init__(self, attempt: _Attempt, context: ssl.SSLContext | None) -> None:
+        target, timeout_s = attempt.target, attempt.left_s()
+        super().__init__(
+            user=target.user,
+            # As bytes: PyMySQL takes text for Latin-1, and quotes in its error what does not fit.
+            password=target.password.encode("utf-8", "surrogateescape"),
+            host=target.host,
+            charset="utf8mb4",
+            autocommit=None,
+            read_timeout=timeout_s,
+            write_timeout=timeout_s,
+            ssl=context,
+            ssl_disabled=context is None,
+            defer_connect=True,
+        )
+        self._attempt = attempt
+        self._encrypt = context is not None
+
+    @property
+    def cipher(self) -> str:
+        """The connection's cipher; empty if it is not encrypted."""
+        used = self._sock.cipher() if isinstance(self._sock, ssl.SSLSocket) else None
+        return used[0] if used else ""
+
+    def rows(self, statement: str) -> tuple[tuple[Any, ...], ...]:
+        """Run a statement and return its rows."""
+        with self.cursor() as cursor:
+            cursor.execute(statement)
+            return tuple(cursor.fetchall())
+
+    def _get_server_information(self) -> None:
+        """Take the greeting; before the answer is made from it."""
+        super()._get_server_information()  # type: ignore[misc]
+        self._attempt.offers_tls = bool(self.server_capabilities & CLIENT.SSL)
+        if self._encrypt and not self._attempt.offers_tls:  # PyMySQL before 1.2 would go on in clear
+            raise TlsError(
+                f"{self._attempt.target}: tls is set, but the server offers no TLS",
+                hint="set ssl_cert and ssl_key in the server's configuration, or reach it through a tunnel",
+            )
+        # The plugin that the server prefers; with sha256_password PyMySQL would send the password.
+        self._auth_plugin_name = NATIVE_PASSWORD
+
+    def _process_auth(self, plugin_name: bytes, *rest: Any) -> Any:
+        """Answer a demand for another plugin."""
+        if plugin_name != NATIVE_PASSWORD.encode():
+            name = plugin_name.decode("ascii", "replace")
+            raise LoginPluginError(
+                f"{self._attempt.target}: the server wants {name} for this login, which ml-metadata's MySQL"
+                " client does not speak",
+                hint=_PLUGIN_HINT,
+            )
+        return super()._process_auth(plugin_name, *rest)  # type: ignore[misc]
+
+
+def _connected(family: int, address: Any, timeout_s: float) -> socket.socket:
+    stream = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        stream.settimeout(timeout_s)
+        stream.connect(address)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _peek(stream: socket.socket, timeout_s: float) -> bytes:
+    """Return the first bytes without taking them: 5 or more, or what came in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        stream.settimeout(max(deadline - time.monotonic(), 0.01))
+        start = stream.recv(16, socket.MSG_PEEK)
+        if not start or len(start) > 4 or time.monotonic() > deadline:  # noqa: PLR2004 - see _MYSQL
+            return start
+        time.sleep(0.01)
+
+
+def _code(error: Exception) -> int:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def _any_certificate() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # as ml-metadata's client (measured)
+    return context
+
+
+def _client_hello() -> bytes:
+    hello = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        _any_certificate().wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    return hello.read()
+
+
+def _tls_context(target: MysqlTarget) -> ssl.SSLContext:
+    """Return what encrypts the connection.
+
+    Raises:
+        TlsError: A file cannot be read or does not hold what it should; no cipher of that name.
+    """
+    context = _any_certificate()
+    if target.ssl_capath and not Path(target.ssl_capath).is_dir():  # OpenSSL does not mind
+        raise TlsError(
+            f"{target}: ssl_capath={target.ssl_capath} is no directory", hint="name a directory of PEM files"
+        )
+    if target.ssl_key and not target.ssl_cert:
+        raise TlsError(f"{target}: ssl_key is set without ssl_cert", hint="set both, or neither")
+    setting = "ssl_ca"
+    try:
+        for setting in ("ssl_ca", "ssl_cert", "ssl_key"):
+            if path := getattr(target, setting):
+                Path(path).read_bytes()
+        setting = "ssl_ca"
+        if target.ssl_ca or target.ssl_capath:
+            context.load_verify_locations(target.ssl_ca or None, target.ssl_capath or None)
+            context.verify_mode = ssl.CERT_REQUIRED
+        setting = "ssl_cert"
+        if target.ssl_cert:
+            # Without a passphrase OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(target.ssl_cert, target.ssl_key or None, password="")
+        setting = "ssl_cipher"
+        if target.ssl_cipher:
+            context.set_ciphers(target.ssl_cipher)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not readable"
+        raise TlsError(
+            f"{target}: {setting}={getattr(target, setting)} is of no use: {reason}",
+            hint="ssl_ca, ssl_cert and ssl_key are readable PEM files, the key without a passphrase and that"
+            " of the certificate; ssl_cipher is a cipher list of OpenSSL",
+        ) from error
+    return context

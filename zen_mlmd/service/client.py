@@ -1,0 +1,294 @@
+"""The only caller of a service: typed questions, in batches, patient within a bound.
+
+A question about many nodes is one call for each thousand ids, whatever the number of nodes. What is
+rolled back (a deadlock, a busy file) is repeated after a few jittered milliseconds; ml-metadata's
+own client sleeps two seconds on average. A write whose connection was lost may or may not have been
+done: it is repeated only after asking the store.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from ml_metadata.proto import metadata_store_service_pb2 as rpc
+
+from zen_mlmd.errors import ConnectionLostError, ContentionError, NotFoundError, UnreachableError
+from zen_mlmd.service.base import MetadataService
+
+BATCH: Final = 1000
+"""Ids in one request."""
+
+PAGE: Final = 100
+"""Nodes in one page; MLMD cuts a larger wish down to its own maximum."""
+
+Settle = Callable[[], Any]
+
+
+def resend() -> None:
+    """Settle a lost write by sending it again: for writes that do no harm when done twice."""
+
+
+class Client:
+    """Typed calls over one service.
+
+    Args:
+        service: The store.
+        wait_s: How long a call waits for a store that went away, and for other writers.
+    """
+
+    def __init__(self, service: MetadataService, *, wait_s: float = 20.0) -> None:
+        self.service = service
+        self.wait_s = wait_s
+        self._types: dict[str, dict[int, Any]] = {}
+        self._types_lock = threading.Lock()
+
+    @property
+    def location(self) -> str:
+        """Where the store is, without secrets."""
+        return self.service.location
+
+    def close(self) -> None:
+        """Close the service; a later call opens it again."""
+        self.service.close()
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def read(self, method: str, request: Any) -> Any:
+        """Send a question, again if the store was away or busy for a while."""
+        try:
+            return self.service.call(method, request)
+        except (ContentionError, ConnectionLostError, UnreachableError) as error:
+            return self._again(error, method, request, resend)
+
+    def write(self, method: str, request: Any, settle: Settle) -> Any:
+        """Send a write.
+
+        Args:
+            method: The RPC's name.
+            request: Its message.
+            settle: Asked after a connection was lost in the middle, when the store is back: the
+                response, if the write turns out to have been done, or None to send it again.
+        """
+        try:
+            return self.service.call(method, request)
+        except (ContentionError, ConnectionLostError, UnreachableError) as error:
+            return self._again(error, method, request, settle)
+
+    def _again(self, error: Exception, method: str, request: Any, settle: Settle) -> Any:
+        deadline = time.monotonic() + self.wait_s
+        delay, unsettled = 0.005, isinstance(error, ConnectionLostError)
+        while True:
+            pause = random.uniform(0.5, 1.0) * delay  # noqa: S311
+            if time.monotonic() + pause > deadline:
+                raise error
+            time.sleep(pause)
+            delay = min(delay * 2, 0.5)
+            try:
+                done = settle() if unsettled else None
+                if done is not None:
+                    return done
+                unsettled = False
+                return self.service.call(method, request)
+            except (ContentionError, ConnectionLostError, UnreachableError) as next_error:
+                error = next_error
+                unsettled = unsettled or isinstance(error, ConnectionLostError)
+
+    # -- types -----------------------------------------------------------------------------------
+
+    def type_of(self, kind: str, type_id: int) -> Any:
+        """Return the type message of an id; kind is artifact, execution or context.
+
+        An id that the store does not know gives an empty message: a foreign or half-written row
+        does not stop a reading.
+        """
+        found = self._types.get(kind, {}).get(type_id)
+        if found is None:
+            found = self._load_types(kind).get(type_id)
+        if found is None:
+            found = self._types[kind][type_id] = _TYPE[kind](id=type_id)
+        return found
+
+    def type_named(self, kind: str, name: str) -> Any | None:
+        """Return the type message of a name, its newest version, or None."""
+        for fresh in (False, True):
+            known = self._load_types(kind) if fresh else self._types.get(kind, {})
+            named = [each for each in known.values() if each.name == name]
+            if named:
+                return max(named, key=lambda each: each.id)
+        return None
+
+    def type_names(self, kind: str) -> list[str]:
+        """Return the names of all types of a kind, sorted; asks the store anew."""
+        return sorted({each.name for each in self._load_types(kind).values() if each.name})
+
+    def _load_types(self, kind: str) -> dict[int, Any]:
+        title = kind.capitalize()
+        request = getattr(rpc, f"Get{title}TypesRequest")()
+        response = self.read(f"Get{title}Types", request)
+        known = {each.id: each for each in getattr(response, f"{kind}_types")}
+        with self._types_lock:
+            self._types[kind] = known
+        return known
+
+    def put_types(self, request: rpc.PutTypesRequest) -> None:
+        """Register types, many at once; those that are there with the same properties stay."""
+        self.write("PutTypes", request, resend)
+        with self._types_lock:
+            self._types.clear()
+
+    # -- nodes by id -----------------------------------------------------------------------------
+
+    def artifacts(self, ids: Iterable[int]) -> dict[int, mlmd.Artifact]:
+        """Return artifacts by id; ids that the store does not hold are left out."""
+        return {
+            node.id: node
+            for batch in _batches(ids)
+            for node in self.read(
+                "GetArtifactsByID", rpc.GetArtifactsByIDRequest(artifact_ids=batch)
+            ).artifacts
+        }
+
+    def executions(self, ids: Iterable[int]) -> dict[int, mlmd.Execution]:
+        """Return executions by id; ids that the store does not hold are left out."""
+        return {
+            node.id: node
+            for batch in _batches(ids)
+            for node in self.read(
+                "GetExecutionsByID", rpc.GetExecutionsByIDRequest(execution_ids=batch)
+            ).executions
+        }
+
+    def contexts(self, ids: Iterable[int]) -> dict[int, mlmd.Context]:
+        """Return contexts by id; ids that the store does not hold are left out."""
+        return {
+            node.id: node
+            for batch in _batches(ids)
+            for node in self.read("GetContextsByID", rpc.GetContextsByIDRequest(context_ids=batch)).contexts
+        }
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def events_of_artifacts(self, ids: Sequence[int]) -> list[mlmd.Event]:
+        """Return all events of these artifacts, whatever their type."""
+        return [
+            event
+            for batch in _batches(ids)
+            for event in self.read(
+                "GetEventsByArtifactIDs", rpc.GetEventsByArtifactIDsRequest(artifact_ids=batch)
+            ).events
+        ]
+
+    def events_of_executions(self, ids: Sequence[int]) -> list[mlmd.Event]:
+        """Return all events of these executions, whatever their type."""
+        return [
+            event
+            for batch in _batches(ids)
+            for event in self.read(
+                "GetEventsByExecutionIDs", rpc.GetEventsByExecutionIDsRequest(execution_ids=batch)
+            ).events
+        ]
+
+    # -- contexts --------------------------------------------------------------------------------
+
+    def context(self, type_name: str, name: str) -> mlmd.Context | None:
+        """Return the context of that type and name, or None.
+
+        Some MySQL collations take `Run` and `run` for one name; what is returned has exactly `name`.
+        """
+        request = rpc.GetContextByTypeAndNameRequest(type_name=type_name, context_name=name)
+        try:
+            found = self.read("GetContextByTypeAndName", request).context
+        except NotFoundError:
+            return None
+        return found if found.name == name else None
+
+    def contexts_of_type(self, type_name: str) -> list[mlmd.Context]:
+        """Return all contexts of a type, in one call; empty if there is no such type."""
+        request = rpc.GetContextsByTypeRequest(type_name=type_name)
+        try:
+            return list(self.read("GetContextsByType", request).contexts)
+        except NotFoundError:
+            return []
+
+    def newest_contexts(self, type_name: str) -> Iterator[list[mlmd.Context]]:
+        """Yield pages of the contexts of a type, newest first."""
+        return self._pages("GetContextsByType", "contexts", rpc.GetContextsByTypeRequest(type_name=type_name))
+
+    def children(self, context_id: int) -> list[mlmd.Context]:
+        """Return the contexts whose parent this is."""
+        request = rpc.GetChildrenContextsByContextRequest(context_id=context_id)
+        return list(self.read("GetChildrenContextsByContext", request).contexts)
+
+    def parents(self, context_id: int) -> list[mlmd.Context]:
+        """Return the parents of a context."""
+        request = rpc.GetParentContextsByContextRequest(context_id=context_id)
+        return list(self.read("GetParentContextsByContext", request).contexts)
+
+    def contexts_of_execution(self, execution_id: int) -> list[mlmd.Context]:
+        """Return the contexts of an execution; MLMD has no index for this: it reads a whole table."""
+        request = rpc.GetContextsByExecutionRequest(execution_id=execution_id)
+        return list(self.read("GetContextsByExecution", request).contexts)
+
+    def executions_of_context(self, context_id: int) -> list[mlmd.Execution]:
+        """Return all executions of a context, in one call.
+
+        Without options: with them MLMD reads the whole context again for each page of 100
+        (136 s instead of 5 s for 100,000 executions, measured).
+        """
+        request = rpc.GetExecutionsByContextRequest(context_id=context_id)
+        return list(self.read("GetExecutionsByContext", request).executions)
+
+    # -- listing ---------------------------------------------------------------------------------
+
+    def newest_artifacts(self, type_name: str | None = None) -> Iterator[list[mlmd.Artifact]]:
+        """Yield pages of artifacts, of one type or of all, newest first."""
+        if type_name is None:
+            return self._pages("GetArtifacts", "artifacts", rpc.GetArtifactsRequest())
+        return self._pages(
+            "GetArtifactsByType", "artifacts", rpc.GetArtifactsByTypeRequest(type_name=type_name)
+        )
+
+    def artifacts_at(self, uri: str) -> list[mlmd.Artifact]:
+        """Return the artifacts with exactly this URI."""
+        return list(self.read("GetArtifactsByURI", rpc.GetArtifactsByURIRequest(uris=[uri])).artifacts)
+
+    def execution_named(self, type_name: str, name: str) -> mlmd.Execution | None:
+        """Return the execution of that type and name, or None."""
+        request = rpc.GetExecutionByTypeAndNameRequest(type_name=type_name, execution_name=name)
+        try:
+            response = self.read("GetExecutionByTypeAndName", request)
+        except NotFoundError:
+            return None
+        return response.execution if response.HasField("execution") else None
+
+    def _pages(self, method: str, field: str, request: Any) -> Iterator[list[Any]]:
+        order = request.options
+        order.max_result_size = PAGE
+        order.order_by_field.field = mlmd.ListOperationOptions.OrderByField.Field.ID
+        order.order_by_field.is_asc = False
+        while True:
+            try:
+                response = self.read(method, request)
+            except NotFoundError:
+                return
+            page = list(getattr(response, field))
+            if page:
+                yield page
+            if not response.next_page_token:
+                return
+            order.next_page_token = response.next_page_token
+
+
+_TYPE = {"artifact": mlmd.ArtifactType, "execution": mlmd.ExecutionType, "context": mlmd.ContextType}
+
+
+def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
+    wanted = list(ids)
+    if len(wanted) <= BATCH:
+        return iter([wanted] if wanted else [])
+    return (wanted[i : i + BATCH] for i in range(0, len(wanted), BATCH))

@@ -1,0 +1,177 @@
+"""An MLMD gRPC server: Kubeflow's `metadata-grpc-service`, or any other."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from ml_metadata.proto import metadata_store_service_pb2 as rpc
+
+from zen_mlmd.errors import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    NotMlmdError,
+    StoreError,
+    TlsError,
+    UnreachableError,
+)
+from zen_mlmd.service import base
+from zen_mlmd.service.check import SQLITE, check_request
+
+_SERVICE = "/ml_metadata.MetadataStoreService/"
+_services: weakref.WeakSet[RemoteService] = weakref.WeakSet()
+_inherited: list[Any] = []
+"""Channels of a parent process, which are not ours to close."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an MLMD gRPC server is and how to speak to it.
+
+    Attributes:
+        ca, certificate, key: PEM bytes; `certificate` and `key` for mutual TLS.
+        metadata: Sent with every call (Istio identity headers, a bearer token, ...); never shown.
+        max_message_bytes: Longest message either way; gRPC's own default is 4 MB, which a large
+            context exceeds.
+        timeout_s: For each call.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    ca: bytes | None = field(default=None, repr=False)
+    certificate: bytes | None = field(default=None, repr=False)
+    key: bytes | None = field(default=None, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_message_bytes: int = 100 * 2**20
+    timeout_s: float = 60.0
+    keepalive_s: float = 60.0
+
+    @property
+    def target(self) -> str:
+        """`host:port`, an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class RemoteService(base.MetadataService):
+    """One MLMD behind gRPC; safe over threads and after fork.
+
+    Raises:
+        TlsError: The certificate or key cannot be used.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.location = f"grpc{'s' if endpoint.tls else ''}://{endpoint.target}"
+        self._endpoint = endpoint
+        self._metadata: Sequence[tuple[str, str]] = [(k.lower(), v) for k, v in endpoint.metadata.items()]
+        self._lock = threading.Lock()
+        self._channel: Any = None
+        self._methods: dict[str, Any] = {}
+        _services.add(self)
+
+    def call(self, method: str, request: Any) -> Any:
+        """Send one request; see `MetadataService.call`."""
+        check_request(method, request, SQLITE)
+        send = self._methods.get(method) or self._method(method)
+        try:
+            return send(request, timeout=self._endpoint.timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._error(error, method) from None
+
+    def open(self) -> None:
+        """Ask the server one small question, so that what is wrong is said now.
+
+        Raises:
+            ConnectionFailedError: It cannot be reached, or is no MLMD server.
+        """
+        try:
+            self.call("GetContextTypes", rpc.GetContextTypesRequest())
+        except StoreError as error:
+            if error.mlmd_code == base.UNIMPLEMENTED:
+                raise NotMlmdError(
+                    f"{self.location}: it speaks gRPC, but is no MLMD server",
+                    hint="MLMD's port in Kubeflow is metadata-grpc-service:8080",
+                ) from None
+            raise
+
+    def close(self) -> None:
+        """Close the channel; a later call opens another."""
+        with self._lock:
+            channel, self._channel, self._methods = self._channel, None, {}
+        if channel is not None:
+            channel.close()
+
+    def _method(self, method: str) -> Any:
+        response = base.response_class(method)
+        with self._lock:
+            if self._channel is None:
+                self._channel = self._connect()
+            send = self._channel.unary_unary(
+                _SERVICE + method,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=response.FromString,  # type: ignore[attr-defined]
+            )
+            self._methods[method] = send
+        return send
+
+    def _connect(self) -> Any:
+        end = self._endpoint
+        options = [
+            ("grpc.max_receive_message_length", end.max_message_bytes),
+            ("grpc.max_send_message_length", end.max_message_bytes),
+            ("grpc.keepalive_time_ms", int(end.keepalive_s * 1000)),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+        ]
+        if not end.tls:
+            return grpc.insecure_channel(end.target, options=options)
+        credentials = grpc.ssl_channel_credentials(end.ca, end.key, end.certificate)
+        return grpc.secure_channel(end.target, credentials, options=options)
+
+    def _error(self, error: Any, method: str) -> Exception:
+        code, text = error.code().value[0], str(error.details() or "")
+        lower = text.lower()
+        if code == base.UNAVAILABLE:
+            return self._unavailable(text, lower, method)
+        if code == base.CANCELLED and "fork" in lower:
+            return ConnectionLostError(f"{self.location}: {method}: the channel did not outlive a fork")
+        return base.error_from_code(code, text, location=self.location, method=method)
+
+    def _unavailable(self, text: str, lower: str, method: str) -> ConnectionFailedError:
+        if any(word in lower for word in ("ssl", "tls", "certificate", "handshake")):
+            return TlsError(
+                f"{self.location}: no TLS connection: {' '.join(text.split())[:200]}",
+                hint="does the server speak TLS, is `ca` the one that signed its certificate, "
+                "and does it ask for a client certificate?",
+            )
+        if any(word in lower for word in ("failed to connect", "refused", "dns", "resolution", "no route")):
+            return UnreachableError(
+                f"{self.location}: nothing answers there ({' '.join(text.split())[:200]})",
+                hint="is the server running? outside the cluster: "
+                "kubectl port-forward -n kubeflow svc/metadata-grpc-service 8080:8080",
+            )
+        return ConnectionLostError(
+            f"{self.location}: the connection was lost during {method}",
+            hint="is the server up? the next call connects again by itself",
+        )
+
+    def _after_fork(self) -> None:
+        if self._channel is not None:
+            _inherited.append(self._channel)
+        self._lock = threading.Lock()
+        self._channel, self._methods = None, {}
+
+
+def _forget_channels() -> None:
+    for service in list(_services):
+        service._after_fork()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_forget_channels)

@@ -1,0 +1,34 @@
+"""Which store and which folder are the active ones: the environment, or this user's own.
+
+ZEN_MLMD_STORE      a store's URL; by default an SQLite file in the user's data folder
+ZEN_MLMD_ARTIFACTS  where payloads are kept; by default a folder beside that file
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+STORE_VARIABLE = "ZEN_MLMD_STORE"
+ARTIFACTS_VARIABLE = "ZEN_MLMD_ARTIFACTS"
+
+
+def active_store() -> str:
+    """Return the URL of the active store; the folder of the default one is made."""
+    url = os.environ.get(STORE_VARIABLE)
+    if url:
+        return url
+    return f"sqlite:////{str(_home() / 'metadata.db').lstrip('/')}"
+
+
+def active_artifacts() -> str:
+    """Return the root of the active artifact store."""
+    return os.environ.get(ARTIFACTS_VARIABLE) or str(_home() / "artifacts")
+
+
+def _home() -> Path:
+    home = Path(platformdirs.user_data_dir("zen_mlmd"))
+    home.mkdir(parents=True, exist_ok=True)
+    return home
