@@ -1,0 +1,92 @@
+"""Why is this artifact as it is: what made it, from what, and what was other the time before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zen_mlmd.lineage.diff import ABSENT, Change, described, diff_steps, shown
+from zen_mlmd.loader import Loader
+from zen_mlmd.model import INPUT_EVENTS, Artifact, PipelineRun, Status, StepRun
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What `why()` found; `str` says it in words.
+
+    Attributes:
+        artifact: What is explained.
+        step: The step that made it; None for what was imported.
+        run: The run of that step.
+        inputs: What the step took, by input name.
+        previous: The run before, in which the step was run to its end; None if there was none.
+        changes: What was other in the run before.
+    """
+
+    artifact: Artifact
+    step: StepRun | None
+    run: PipelineRun | None
+    inputs: tuple[tuple[str, Artifact], ...]
+    previous: PipelineRun | None
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        what = described(self.artifact)
+        if self.step is None:
+            return f"{what} was imported from {self.artifact.uri or 'nowhere'}: no step made it"
+        at = f" at {self.step.ended_at:%Y-%m-%d %H:%M:%S} UTC" if self.step.ended_at else ""
+        where = f" of {self.run.pipeline}/{self.run.name}" if self.run else ""
+        lines = [f"{what} was made by {self.step.name}{where}{at}"]
+        lines += [f"  from {name} = {described(artifact)}" for name, artifact in self.inputs]
+        before = {change.name: change.before for change in self.changes if change.kind == "parameter"}
+        for name, value in self.step.parameters.items():
+            was = before.get(name, value) if name in before else None
+            old = f" ({shown(was)} in the run before)" if name in before and was != ABSENT else ""
+            lines.append(f"  with {name} = {shown(value)}{old}")
+        if self.previous is not None:
+            rest = [each for each in self.changes if each.kind in ("code", "input")]
+            lines.append(
+                f"  since {self.previous.name}: {'; '.join(map(_brief, rest)) or _nothing(self.changes)}"
+            )
+        return "\n".join(lines)
+
+
+def explain(loader: Loader, artifact: Artifact) -> Explanation:
+    """Explain an artifact; some ten calls, whatever the size of the store."""
+    producers = loader.producers(loader.events_of_artifacts([artifact.id]))
+    step = loader.steps(producers.values()).get(producers.get(artifact.id, 0))
+    if step is None:
+        return Explanation(artifact, None, None, (), None, ())
+    run = loader.run_of_step(step)
+    taken = [
+        (slot.name, event.artifact_id)
+        for event in loader.events_of_steps([step.id])
+        if event.type in INPUT_EVENTS
+        for slot in event.slots
+    ]
+    artifacts = loader.artifacts(sorted({each for _, each in taken}))
+    inputs = tuple((name, artifacts[each]) for name, each in taken if each in artifacts)
+    before = _previous(loader, step, run)
+    changes = diff_steps(loader, before, step) if before else ()
+    previous = loader.run_of_step(before) if before else None
+    return Explanation(artifact, step, run, inputs, previous, changes)
+
+
+def _previous(loader: Loader, step: StepRun, run: PipelineRun | None) -> StepRun | None:
+    """Return the last run of the same step, before this one, that was run to its end."""
+    if run is None:
+        return None
+    runs = loader.steps_of_node(run.pipeline, step.name)
+    before = [each for each in runs if each.id < step.id and each.status is Status.COMPLETED]
+    return max(before, key=lambda each: each.id, default=None)
+
+
+def _brief(change: Change) -> str:
+    return (
+        "its code was changed"
+        if change.kind == "code"
+        else f"{change.name}: {change.before} -> {change.after}"
+    )
+
+
+def _nothing(changes: tuple[Change, ...]) -> str:
+    return "the parameters above" if changes else "nothing was other"

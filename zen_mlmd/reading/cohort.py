@@ -1,0 +1,105 @@
+"""Views that were listed together are loaded together.
+
+The first run that is looked into is loaded alone; the next ones in growing groups of those that were
+listed with it. So looking at one run of 10,000 stays cheap, and looking at all takes few calls.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from zen_mlmd.loader import Loader
+from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, PipelineRun, StepRun
+
+_GROWTH = 16
+
+
+@dataclass
+class RunContents:
+    """What a run holds.
+
+    Attributes:
+        emitters: The steps of this run that have an output event for an artifact, by artifact id: the
+            one that made it, or the one that found it in the cache.
+        producers: The id of the step that made an artifact, be it of another run, by artifact id.
+        makers: Those steps, by their id.
+    """
+
+    steps: list[StepRun]
+    events: dict[int, list[Event]] = field(default_factory=dict)
+    artifacts: dict[int, Artifact] = field(default_factory=dict)
+    emitters: dict[int, list[int]] = field(default_factory=dict)
+    producers: dict[int, int] = field(default_factory=dict)
+    makers: dict[int, StepRun] = field(default_factory=dict)
+
+
+class Cohort:
+    """Runs that were listed together, and their contents as far as they were looked at."""
+
+    def __init__(self, loader: Loader, runs: Sequence[PipelineRun]) -> None:
+        self.loader = loader
+        self.runs = list(runs)
+        self._place = {run.id: place for place, run in enumerate(self.runs)}
+        self._steps: dict[int, list[StepRun]] = {}
+        self._contents: dict[int, RunContents] = {}
+        self._group = 1
+        self._lock = threading.RLock()
+
+    def steps(self, run_id: int) -> list[StepRun]:
+        """Return a run's step runs, in the order they began."""
+        with self._lock:
+            if run_id not in self._steps:
+                self._steps.update(self.loader.steps_of(self._next(run_id, self._steps)))
+            return self._steps[run_id]
+
+    def contents(self, run_id: int) -> RunContents:
+        """Return a run's steps with their inputs and outputs; calls do not grow with the steps."""
+        with self._lock:
+            if run_id not in self._contents:
+                self.steps(run_id)
+                known = [run for run in self.runs if run.id in self._steps and run.id not in self._contents]
+                self._load({run.id: self._steps[run.id] for run in known})
+            return self._contents[run_id]
+
+    def _next(self, run_id: int, known: Mapping[int, object]) -> list[PipelineRun]:
+        group: list[PipelineRun] = []
+        for run in self._from(run_id):
+            if run.id not in known:
+                group.append(run)
+            if len(group) >= self._group:
+                break
+        self._group *= _GROWTH
+        return group
+
+    def _from(self, run_id: int) -> Iterator[PipelineRun]:
+        place = self._place[run_id]
+        yield from self.runs[place:]
+        yield from self.runs[:place]
+
+    def _load(self, steps: dict[int, list[StepRun]]) -> None:
+        events = self.loader.events_of_steps([step.id for found in steps.values() for step in found])
+        wanted = {each.artifact_id for each in events if each.type in INPUT_EVENTS | OUTPUT_EVENTS}
+        artifacts = self.loader.artifacts(sorted(wanted))
+        producers = self.loader.producers(self.loader.events_of_artifacts(sorted(wanted)))
+        makers = {step.id: step for found in self._steps.values() for step in found}
+        makers.update(self.loader.steps(sorted(set(producers.values()) - makers.keys())))
+        by_step: dict[int, list[Event]] = defaultdict(list)
+        for event in events:
+            by_step[event.step_id].append(event)
+        for run_id, found in steps.items():
+            emitters: dict[int, list[int]] = defaultdict(list)
+            for step in found:
+                for event in by_step.get(step.id, ()):
+                    if event.type in OUTPUT_EVENTS:
+                        emitters[event.artifact_id].append(step.id)
+            self._contents[run_id] = RunContents(
+                steps=found,
+                events={step.id: by_step.get(step.id, []) for step in found},
+                artifacts=artifacts,
+                emitters=dict(emitters),
+                producers=producers,
+                makers=makers,
+            )

@@ -1,0 +1,514 @@
+"""Views of steps and artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from zen_mlmd.errors import NotFoundError, PayloadChangedError, PayloadMissingError, UsageError
+from zen_mlmd.lineage.graph import LineageGraph
+from zen_mlmd.lineage.walk import Bounds, Direction, walk
+from zen_mlmd.lineage.why import Explanation, explain
+from zen_mlmd.loader import Loader
+from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, EventType, Status, StepRun
+from zen_mlmd.reading.listing import ViewList, not_found
+from zen_mlmd.reading.paths import quote_part
+
+if TYPE_CHECKING:
+    from zen_mlmd.reading.cohort import RunContents
+    from zen_mlmd.reading.runs import PipelineRunView
+
+STEP_NAMES = frozenset(
+    [
+        "id",
+        "name",
+        "type",
+        "status",
+        "started_at",
+        "ended_at",
+        "duration_s",
+        "parameters",
+        "properties",
+        "metrics",
+        "environment",
+        "code",
+    ]
+)
+ARTIFACT_NAMES = frozenset(
+    [
+        "id",
+        "type",
+        "base_type",
+        "uri",
+        "name",
+        "state",
+        "created_at",
+        "size_bytes",
+        "data_type",
+        "content_hash",
+        "properties",
+        "custom_properties",
+    ]
+)
+
+
+class Slots(Mapping[str, "ArtifactView"]):
+    """A step's inputs or outputs by name.
+
+    `slots["x"]` is the artifact; where a name takes a list of several, `slots.lists["x"]` has them in order.
+    """
+
+    def __init__(self, lists: Mapping[str, list[ArtifactView]], what: str) -> None:
+        self.lists = lists
+        self._what = what
+
+    def __getitem__(self, name: str) -> ArtifactView:
+        if name not in self.lists:
+            raise not_found(self._what, name, self.lists)
+        found = self.lists[name]
+        if len(found) > 1:
+            raise UsageError(
+                f"{self._what} {name!r} is a list of {len(found)} artifacts",
+                hint=f"{self._what}s.lists[{name!r}] has them in order",
+            )
+        return found[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lists)
+
+    def __len__(self) -> int:
+        return len(self.lists)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name}: {found}' for name, found in self.lists.items())}}}"
+
+
+class StepView:
+    """One step run, with the questions one asks of it."""
+
+    def __init__(self, record: StepRun, loader: Loader, run: PipelineRunView | None = None) -> None:
+        self.record = record
+        self._loader = loader
+        self._run = run
+
+    def __repr__(self) -> str:
+        return f"<Step {self.name} {self.status}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StepView) and self.id == other.id and self._loader is other._loader
+
+    def __hash__(self) -> int:
+        return hash(("step", self.id))
+
+    @property
+    def id(self) -> int:
+        """The execution's id."""
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """The step's name in its pipeline."""
+        return self.record.name
+
+    @property
+    def entrypoint_name(self) -> str:
+        """The name of the function or class that ran."""
+        return self.record.type.rpartition(".")[2]
+
+    @property
+    def status(self) -> Status:
+        """How it stands."""
+        return self.record.status
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether it was not run, because its outputs were there already."""
+        return self.status is Status.CACHED
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether its outputs are there: it was run to its end, or found in the cache."""
+        return self.status in (Status.COMPLETED, Status.CACHED)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The parameters, as Python values."""
+        return self.record.parameters
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """What else was recorded."""
+        return self.record.properties
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The metrics."""
+        return self.record.metrics
+
+    @property
+    def docstring(self) -> str:
+        """What the step says of itself; empty if not recorded."""
+        return self.record.docstring
+
+    @property
+    def failure(self) -> Any:
+        """Why it failed, or None."""
+        return self.record.failure
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it began."""
+        return self.record.started_at
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended; None while it runs."""
+        return self.record.ended_at
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from start to end; None while it runs."""
+        return self.record.duration_s
+
+    @property
+    def run(self) -> PipelineRunView:
+        """The run it belongs to.
+
+        Raises:
+            NotFoundError: It belongs to none.
+        """
+        found = self._find_run()
+        if found is None:
+            raise NotFoundError(f"step {self.name!r} ({self.id}) belongs to no run")
+        return found
+
+    @property
+    def path(self) -> str:
+        """`pipeline/run/step`."""
+        return f"{self.run.path}/{quote_part(self.name)}"
+
+    @property
+    def inputs(self) -> Slots:
+        """What it took, by input name; TFX's conditions, whose names begin with `_`, are left out."""
+        return self._slots(INPUT_EVENTS, "input")
+
+    @property
+    def outputs(self) -> Slots:
+        """What it made, or found in the cache, by output name."""
+        return self._slots(OUTPUT_EVENTS, "output")
+
+    @property
+    def input(self) -> ArtifactView:
+        """Its only input.
+
+        Raises:
+            UsageError: It has none, or several.
+        """
+        return _only(self.inputs, "input", self.name)
+
+    @property
+    def output(self) -> ArtifactView:
+        """Its only output.
+
+        Raises:
+            UsageError: It has none, or several.
+        """
+        return _only(self.outputs, "output", self.name)
+
+    @property
+    def parents(self) -> ViewList[StepView]:
+        """The steps that it waited for: that gave it an artifact in its run, or that it was put after.
+
+        A parent in the same run is the step that emitted the artifact there, be it from the cache;
+        for an artifact from elsewhere it is the step that made it.
+        """
+        contents = self.run.contents()
+        taken = {
+            event.artifact_id for event in contents.events.get(self.id, ()) if event.type in INPUT_EVENTS
+        }
+        own = {step.id: step for step in contents.steps}
+        wanted = {self.emitter_id(each) or contents.producers.get(each) for each in taken}
+        wanted |= {step.id for step in contents.steps if step.name in self.record.after}
+        ids = sorted(each for each in wanted if each is not None and each != self.id)
+        elsewhere = self._loader.steps([each for each in ids if each not in own])
+        return ViewList(
+            StepView(own[each], self._loader, self._run)
+            if each in own
+            else StepView(elsewhere[each], self._loader)
+            for each in ids
+            if each in own or each in elsewhere
+        )
+
+    def emitter_id(self, artifact_id: int) -> int | None:
+        """Return which other step of its run emitted an artifact, be it from the cache; None if none did."""
+        run = self._find_run()
+        emitters = run.contents().emitters.get(artifact_id, ()) if run else ()
+        others = [each for each in emitters if each != self.id]
+        return max(others, key=lambda each: (each < self.id, each), default=None)
+
+    def beside(self, record: StepRun) -> StepView:
+        """Return a view of another step run; it shares this one's run if it is of the same."""
+        if record.id == self.id:
+            return self
+        same = self._run is not None and record.id in self._run.contents().events
+        return StepView(record, self._loader, self._run if same else None)
+
+    def events(self, types: Collection[EventType] = tuple(EventType)) -> list[Event]:
+        """Return its events of those types, INTERNAL_* ones included by default."""
+        return [event for event in self._events() if event.type in types]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as plain values."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "type": self.record.type,
+            "status": str(self.status),
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "duration_s": self.duration_s,
+            "parameters": dict(self.parameters),
+            "metrics": dict(self.metrics),
+            "inputs": {name: [each.id for each in found] for name, found in self.inputs.lists.items()},
+            "outputs": {name: [each.id for each in found] for name, found in self.outputs.lists.items()},
+            "failure": self.failure.message if self.failure else None,
+        }
+
+    def _find_run(self) -> PipelineRunView | None:
+        if self._run is None:
+            from zen_mlmd.reading.runs import PipelineRunView
+
+            found = self._loader.run_of_step(self.record)
+            self._run = None if found is None else PipelineRunView.alone(found, self._loader)
+        return self._run
+
+    def _events(self) -> list[Event]:
+        if self._run is not None:
+            return self._run.contents().events.get(self.id, [])
+        return self._loader.events_of_steps([self.id])
+
+    def _slots(self, types: Collection[EventType], what: str) -> Slots:
+        placed: list[tuple[str, int, int]] = []
+        for event in self._events():
+            if event.type in types:
+                placed.extend((slot.name, slot.index, event.artifact_id) for slot in event.slots)
+                if not event.slots:
+                    placed.append(("", 0, event.artifact_id))
+        contents = None if self._run is None else self._run.contents()
+        artifacts: Mapping[int, Artifact]
+        if contents is not None:
+            artifacts = contents.artifacts
+        else:
+            artifacts = self._loader.artifacts(sorted({each for _, _, each in placed}))
+        lists: dict[str, list[ArtifactView]] = {}
+        for name, _, artifact in sorted(dict.fromkeys(placed), key=lambda each: each[:2]):
+            if artifact in artifacts and not name.startswith("_"):
+                view = ArtifactView(
+                    artifacts[artifact], self._loader, step=self, taken=what == "input", contents=contents
+                )
+                lists.setdefault(name, []).append(view)
+        return Slots(lists, what)
+
+
+class ArtifactView:
+    """One artifact, with the questions one asks of it."""
+
+    def __init__(
+        self,
+        record: Artifact,
+        loader: Loader,
+        *,
+        step: StepView | None = None,
+        taken: bool = False,
+        contents: RunContents | None = None,
+    ) -> None:
+        self.record = record
+        self._loader = loader
+        self._step = step
+        self._taken = taken
+        self._contents = contents
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArtifactView) and self.id == other.id and self._loader is other._loader
+
+    def __hash__(self) -> int:
+        return hash(("artifact", self.id))
+
+    @property
+    def id(self) -> int:
+        """The artifact's id."""
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """The artifact's own name; most writers give none."""
+        return self.record.name
+
+    @property
+    def type(self) -> str:
+        """The artifact type's name."""
+        return self.record.type
+
+    @property
+    def data_type(self) -> str:
+        """The Python type that was written, `module.Name`; empty if not recorded."""
+        return self.record.data_type
+
+    @property
+    def uri(self) -> str:
+        """Where its payload is."""
+        return self.record.uri
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Its properties, declared and custom."""
+        return self.record.properties
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was recorded."""
+        return self.record.created_at
+
+    @property
+    def parent_step_id(self) -> int | None:
+        """The id of the step that put it into the run where it was found: made it, or took it from the cache.
+
+        Of an input that came from elsewhere it is the step that made it. None if it was found by itself.
+        """
+        if self._step is None:
+            return None
+        if not self._taken:
+            return self._step.id
+        emitter = self._step.emitter_id(self.id)
+        if emitter is not None:
+            return emitter
+        producer = self.producer_step
+        return None if producer is None else producer.id
+
+    @property
+    def producer_step(self) -> StepView | None:
+        """The step that made it: the earliest that was not cached; None for what was imported."""
+        if self._contents is not None:
+            found = self._contents.makers.get(self._contents.producers.get(self.id, 0))
+        else:
+            producer = self._loader.producers(self._loader.events_of_artifacts([self.id])).get(self.id, 0)
+            found = self._loader.steps([producer]).get(producer) if producer else None
+        if found is None:
+            return None
+        return StepView(found, self._loader) if self._step is None else self._step.beside(found)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the run where it was found took it from the cache, rather than made it."""
+        producer, parent = self.producer_step, self.parent_step_id
+        return producer is not None and parent is not None and producer.id != parent
+
+    @property
+    def consumers(self) -> ViewList[StepView]:
+        """The steps that took it, oldest first."""
+        events = self._loader.events_of_artifacts([self.id])
+        ids = sorted({event.step_id for event in events if event.type in INPUT_EVENTS})
+        found = self._loader.steps(ids)
+        return ViewList(StepView(found[each], self._loader) for each in ids if each in found)
+
+    @property
+    def path(self) -> str:
+        """`pipeline/run/step/output` of the step that made it; its URI if none did."""
+        producer = self.producer_step
+        if producer is None:
+            return self.uri
+        for event in producer.events(OUTPUT_EVENTS):
+            if event.artifact_id == self.id and event.slots:
+                return f"{producer.path}/{quote_part(event.slots[0].name)}"
+        return producer.path
+
+    def read(self, *, allow_pickle: bool = False) -> Any:
+        """Return the value that was recorded.
+
+        Args:
+            allow_pickle: Read a pickle too. Unpickling runs code from the store: allow it only where you
+                trust everyone who could write there.
+
+        Raises:
+            PayloadError: One of its kinds: missing, damaged, a pickle, or nothing can read it.
+        """
+        from zen_mlmd.payloads import read_payload
+
+        return read_payload(
+            self.uri,
+            self.record.materializer,
+            self.record.data_type,
+            allow_pickle=allow_pickle or self._loader.trusted,
+        )
+
+    def verify(self) -> None:
+        """Check that the payload is there and is what was recorded.
+
+        Raises:
+            PayloadMissingError: Nothing lies at the URI.
+            PayloadChangedError: Something else lies there, or no hash was recorded.
+        """
+        from zen_mlmd.payloads import payload_hash
+
+        if not self.record.content_hash:
+            raise PayloadChangedError(
+                f"artifact {self.id}: no content hash was recorded, so nothing can be checked",
+                hint="give content_hash= to log_output; @step does so by itself",
+            )
+        found = payload_hash(self.uri)
+        if found.content_hash != self.record.content_hash:
+            raise PayloadChangedError(
+                f"artifact {self.id}: what lies at {self.uri} is not what was recorded",
+                hint="restore it from a backup, or run its step again",
+            )
+
+    def is_intact(self) -> bool:
+        """Tell whether the payload is there and is what was recorded."""
+        try:
+            self.verify()
+        except (PayloadMissingError, PayloadChangedError):
+            return False
+        return True
+
+    def upstream(self, **bounds: Any) -> LineageGraph:
+        """Return everything it came from, at any depth; `bounds` are those of `lineage.Bounds`."""
+        return self._walk("upstream", bounds)
+
+    def downstream(self, **bounds: Any) -> LineageGraph:
+        """Return everything made from it, at any depth; `bounds` are those of `lineage.Bounds`."""
+        return self._walk("downstream", bounds)
+
+    def why(self) -> Explanation:
+        """Say what made it, from what, and what was other than the time before."""
+        return explain(self._loader, self.record)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the artifact as plain values."""
+        record = self.record
+        return {
+            "id": record.id,
+            "type": record.type,
+            "uri": record.uri,
+            "state": record.state,
+            "created_at": record.created_at,
+            "size_bytes": record.size_bytes,
+            "content_hash": record.content_hash,
+            "data_type": record.data_type,
+            "properties": dict(record.properties),
+        }
+
+    def _walk(self, direction: Direction, bounds: dict[str, Any]) -> LineageGraph:
+        return walk(self._loader, [self.id], direction, Bounds(**bounds))
+
+
+def _only(slots: Slots, what: str, step: str) -> ArtifactView:
+    if len(slots) != 1:
+        raise UsageError(
+            f"step {step!r} has {len(slots)} {what}s",
+            hint=f"take one of .{what}s: {', '.join(slots) or 'there are none'}",
+        )
+    return slots[next(iter(slots))]
