@@ -8,6 +8,7 @@ that says what is wrong.
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, unquote
 
@@ -103,8 +104,7 @@ class MysqlConfig(StoreConfig):
         if self.socket:
             mysql.socket = self.socket
         else:
-            # The client takes "localhost" for its default unix socket.
-            mysql.host = "127.0.0.1" if self.host == "localhost" else self.host
+            mysql.host = self._address
             mysql.port = self.port
         if self.tls:
             options = mysql.ssl_options
@@ -130,7 +130,7 @@ class MysqlConfig(StoreConfig):
                 hint="leave ssl_verify_server_cert out and keep the way to the server closed to others "
                 "(a tunnel, a private network), or put an MLMD gRPC server with TLS beside the database",
             )
-        state = probe(self._target(), timeout_s=self.connect_timeout_s)
+        state = self._settled()
         self._judge(state, create=create, upgrade=upgrade)
         config = self.connection_config()
         config.mysql.skip_db_creation = state.database_exists
@@ -140,8 +140,17 @@ class MysqlConfig(StoreConfig):
         service.open()
         return service
 
-    def _probe(self) -> None:
-        probe(self._target(), timeout_s=self.connect_timeout_s)
+    def _probe(self) -> Probe:
+        return probe(self._target(), timeout_s=self.connect_timeout_s)
+
+    def _settled(self) -> Probe:
+        """Look at the database; if it has tables but no schema yet, somebody may just be making it."""
+        deadline = time.monotonic() + self.connect_timeout_s
+        state = self._probe()
+        while state.tables and state.schema_version is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            state = self._probe()
+        return state
 
     def _judge(self, state: Probe, *, create: bool, upgrade: bool) -> None:
         if not state.database_exists and not create:
@@ -167,9 +176,14 @@ class MysqlConfig(StoreConfig):
                 hint="back it up, then open_store(..., upgrade=True) migrates it in place and for ever",
             )
 
+    @property
+    def _address(self) -> str:
+        """The host, but not "localhost", which ml-metadata's client takes for its default unix socket."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
     def _target(self) -> MysqlTarget:
         return MysqlTarget(
-            host=self.host,
+            host=self._address,
             port=self.port,
             database=self.database,
             user=self.user,

@@ -13,7 +13,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from typing_extensions import Self
 
 from zen_mlmd.dialects import tfx, zen
-from zen_mlmd.errors import AlreadyExistsError, EndedError, InvalidValueError, UsageError
+from zen_mlmd.errors import AlreadyExistsError, EndedError, InvalidValueError, NotFoundError, UsageError
 from zen_mlmd.model import Artifact, Slot, Status
 from zen_mlmd.recording.failure import describe_failure
 from zen_mlmd.recording.types import Registry
@@ -91,12 +91,15 @@ class StepRecorder:
         self.outputs: dict[str, list[Output]] = {}
         self._client = client
         self._registry = registry
-        self._execution = execution
+        # One message for both writes: what it holds is copied once.
+        self._request = rpc.PutExecutionRequest(execution=execution, contexts=contexts)
+        self._request.options.reuse_context_if_already_exist = True
+        self._execution = self._request.execution
         self._type_name = type_name
-        self._contexts = contexts
         self._parameters: dict[str, Any] = {}
         self._properties: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
+        self._late_values = False
         self._late_inputs: dict[int, list[Slot]] = {}
         self._early_inputs: set[int] = set()
         self._ended = False
@@ -136,8 +139,9 @@ class StepRecorder:
         self._parameters.update(parameters)
         self._properties.update(properties)
         zen.write_step_values(self._execution, parameters=parameters, properties=properties)
-        request = self._request()
+        request = self._without_events()
         slots = artifact_ids(inputs)
+        self._check_plain_ids(inputs, outputs or {})
         self._early_inputs = set(slots)
         _add_events(request, slots, mlmd.Event.INPUT)
         if outputs is not None:
@@ -155,6 +159,7 @@ class StepRecorder:
         with self._lock:
             self._open()
             artifact_id = _id_of(artifact, name)
+            self._check_plain_ids({name: artifact})
             if artifact_id in self._early_inputs:
                 raise UsageError(
                     f"artifact {artifact_id} was given to step {self.name!r} when it began",
@@ -239,9 +244,12 @@ class StepRecorder:
                     f"a step cannot end as {status}", hint="completed, failed, cached or canceled"
                 )
             self._execution.last_known_state = zen.STATES[status]
-            zen.write_step_values(self._execution, parameters=self._parameters, properties=self._properties)
+            if self._late_values:
+                zen.write_step_values(
+                    self._execution, parameters=self._parameters, properties=self._properties
+                )
             zen.write_step_end(self._execution, ended_ms=now_ms(), metrics=self._metrics, failure=failure)
-            request = self._request()
+            request = self._without_events()
             _add_events(request, self._late_inputs, mlmd.Event.INPUT)
             made = [output for listed in self.outputs.values() for output in listed]
             for output in made:
@@ -266,11 +274,28 @@ class StepRecorder:
             else:
                 zen.write_step_values(trial, parameters=dict(values), properties={})
             target.update(values)
+            self._late_values = True
 
-    def _request(self) -> rpc.PutExecutionRequest:
-        request = rpc.PutExecutionRequest(execution=self._execution, contexts=self._contexts)
-        request.options.reuse_context_if_already_exist = True
-        return request
+    def _check_plain_ids(self, *given: Mapping[str, ArtifactLike | Sequence[ArtifactLike]]) -> None:
+        """Ask for artifacts that were given as numbers: MLMD takes an event with one that is not there."""
+        plain = {
+            each
+            for values in given
+            for value in values.values()
+            for each in (value if isinstance(value, Sequence) else [value])
+            if isinstance(each, int) and each > 0
+        }
+        missing = plain - self._client.artifacts(sorted(plain)).keys() if plain else ()
+        if missing:
+            raise NotFoundError(
+                f"step {self.name!r}: no artifact {', '.join(map(str, sorted(missing)))} in "
+                f"{self._client.location}",
+                hint="ids are a store's own; store.artifacts_at(uri) finds artifacts by URI",
+            )
+
+    def _without_events(self) -> rpc.PutExecutionRequest:
+        self._request.ClearField("artifact_event_pairs")
+        return self._request
 
     def _send_first(self, request: rpc.PutExecutionRequest) -> int:
         def settle() -> Any:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -40,7 +42,11 @@ _LOST = re.compile(
     r"|errno: (?:2002|2003|2006|2013|2055|1053|1927)\b|transaction already open",
     re.IGNORECASE,
 )
-_SCHEMA = re.compile(r"schema_?version|schema version|upgrade|migration", re.IGNORECASE)
+_SCHEMA = re.compile(r"database version (\d+) is (?:older|greater|newer)\D* library version (\d+)", re.IGNORECASE)
+_MAKING = re.compile(r"concurrent connection to the empty database|deadlock", re.IGNORECASE)
+"""What openers of a database say while another makes its tables; the tables are whole soon after."""
+
+_MAKING_S = 10.0
 _inherited: list[Any] = []
 """Handles of a parent process: to free one would close the parent's connection."""
 
@@ -66,7 +72,7 @@ class NativeService(base.MetadataService):
         config: mlmd.ConnectionConfig,
         *,
         location: str,
-        probe: Callable[[], None] | None = None,
+        probe: Callable[[], object] | None = None,
         limits: Limits = SQLITE,
         write_lock: Callable[[], AbstractContextManager[Any]] | None = None,
         upgrade: bool = False,
@@ -117,13 +123,20 @@ class NativeService(base.MetadataService):
 
     def _opened(self) -> Any:
         if self._handle is None:
+            self._handle = self._create()
+        return self._handle
+
+    def _create(self) -> Any:
+        deadline = time.monotonic() + _MAKING_S
+        while True:
             if self._probe is not None:
                 self._probe()
             try:
-                self._handle = core.CreateMetadataStore(self._config, self._migration)
+                return core.CreateMetadataStore(self._config, self._migration)
             except RuntimeError as error:
-                raise self._open_error(str(error)) from None
-        return self._handle
+                if not _MAKING.search(str(error)) or time.monotonic() > deadline:
+                    raise self._open_error(str(error)) from None
+            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311
 
     def _run(
         self, run: Callable[[Any, bytes], tuple[bytes, bytes, int]], request: Any
@@ -152,11 +165,15 @@ class NativeService(base.MetadataService):
             return UnreachableError(
                 f"{self.location}: the server went away while connecting", hint="is the server up? try again"
             )
-        if _SCHEMA.search(text):
+        versions = _SCHEMA.search(text)
+        if versions is not None:
+            theirs, ours = versions.groups()
+            if int(theirs) < int(ours):
+                hint = "back it up, then open_store(..., upgrade=True) migrates it in place and for ever"
+            else:
+                hint = "install a newer ml-metadata"
             return SchemaVersionError(
-                f"{self.location}: its MLMD schema is not the one this ml-metadata reads: {line}",
-                hint="an older schema: copy the database and open the copy with upgrade=True; "
-                "a newer one: install a newer ml-metadata",
+                f"{self.location}: its MLMD schema is {theirs}, and this ml-metadata's is {ours}", hint=hint
             )
         return NotMlmdError(
             f"{self.location}: ml-metadata cannot open it: {line}",

@@ -1,0 +1,44 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.services.grpc_server import GrpcServer
+from tests.services.mariadb import MariaDb
+
+# A slow machine is no failure.
+settings.register_profile("zen_mlmd", deadline=None)
+settings.load_profile("zen_mlmd")
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """A running MariaDB server without TLS, one per session (per worker of pytest-xdist)."""
+    with MariaDb() as server:
+        yield server
+
+
+@pytest.fixture
+def mysql_url(mariadb: MariaDb) -> Iterator[str]:
+    """The URL of a new, empty database of `mariadb`."""
+    database = mariadb.new_database()
+    yield mariadb.url(database)
+    mariadb.drop_database(database)
+
+
+@pytest.fixture
+def sqlite_path(tmp_path: Path) -> Path:
+    """Where a SQLite file may be made."""
+    return tmp_path / "metadata.sqlite"
+
+
+@pytest.fixture
+def grpc_server(tmp_path: Path) -> Iterator[GrpcServer]:
+    """A running MLMD gRPC server over a new SQLite file."""
+    with GrpcServer(tmp_path / "server.sqlite") as server:
+        yield server

@@ -1,0 +1,244 @@
+"""A real MariaDB server for tests, from Debian's mariadb-server-core."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from typing_extensions import Self
+
+from tests.services import Certificates, free_port, make_certificates, new_directory, start_child
+
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 30.0
+_UNKNOWN_THREAD = 1094
+_SMALL_FILES = ("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M")
+_FAST = (
+    "--innodb-flush-log-at-trx-commit=2",
+    "--innodb-data-file-path=ibdata1:2M:autoextend",
+    "--innodb-temp-data-file-path=ibtmp1:2M:autoextend",
+    "--performance-schema=OFF",
+    "--skip-name-resolve",
+)
+
+
+class MariaDb:
+    """One MariaDB server on a free port of 127.0.0.1, with data of its own.
+
+    The user `zen` logs in with `password` (mysql_native_password) from anywhere and has all rights on
+    the databases named `zen_...`; root may use only the socket.
+
+    Attributes:
+        port: The TCP port; the same after `restart`.
+        socket: The Unix socket's path.
+        password: The password of `zen`.
+        certificates: The PEM files, if made with `tls=True`.
+    """
+
+    host = "127.0.0.1"
+    user = "zen"
+
+    def __init__(self, *, tls: bool = False, options: Sequence[str] = ()) -> None:
+        """Prepare a server.
+
+        Args:
+            tls: Offer TLS, with a certificate for 127.0.0.1 and localhost.
+            options: More options of mariadbd, such as `--require-secure-transport=ON`.
+        """
+        self.port = free_port()
+        self.password = secrets.token_urlsafe(12)
+        self.directory = new_directory("mariadb")
+        self.socket = self.directory / "s.sock"
+        self.certificates: Certificates | None = make_certificates(self.directory) if tls else None
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers.
+
+        Raises:
+            FileNotFoundError: mariadbd is not installed.
+            RuntimeError: It ended at once; the text has the end of its log.
+        """
+        data = self.directory / "data"
+        first = not data.exists()
+        if first:
+            shutil.copytree(_template(), data)
+        with self._log.open("ab") as log:
+            self._process = start_child(self._command(data), stdout=log, stderr=log)
+        self._wait()
+        if first:
+            self.sql(
+                "CREATE USER zen@'%%' IDENTIFIED VIA mysql_native_password USING PASSWORD(%s)", self.password
+            )
+            self.sql(r"GRANT ALL ON `zen\_%`.* TO zen@'%'")
+
+    def stop(self) -> None:
+        """Stop the server cleanly; its data stay for `start`."""
+        if self._process is not None:
+            self._process.terminate()
+            self._ended()
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._ended()
+
+    def restart(self) -> None:
+        """Stop the server if it runs, and start it again on the same port and data."""
+        self.stop()
+        self.start()
+
+    def remove(self) -> None:
+        """Kill the server and delete its data."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def sql(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
+        """Run one statement as root and return its rows.
+
+        Args:
+            statement: SQL; with `args`, `%s` stands for each and `%%` for a percent sign.
+            args: Values for the statement's placeholders.
+        """
+        connection = pymysql.connect(
+            unix_socket=str(self.socket), user=getpass.getuser(), autocommit=True, ssl_disabled=True
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement, args or None)
+            return list(cursor.fetchall())
+
+    def new_database(self) -> str:
+        """Create an empty database, in which names differ by case, and return its name."""
+        name = f"zen_{secrets.token_hex(6)}"
+        self.sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database; connections that use it are cut, as one in a transaction would block this."""
+        self._kill("db", name)
+        self.sql(f"DROP DATABASE {name}")
+
+    def url(self, database: str) -> str:
+        """Return `mysql://zen:<password>@127.0.0.1:<port>/<database>`."""
+        return f"mysql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
+
+    def kill_connections(self) -> int:
+        """Cut all connections of `zen`; return how many there were."""
+        return self._kill("user", self.user)
+
+    def _kill(self, column: str, value: str) -> int:
+        ids = self.sql(f"SELECT id FROM information_schema.processlist WHERE {column} = %s", value)
+        return sum(self._cut(connection_id) for (connection_id,) in ids)
+
+    def _cut(self, connection_id: int) -> bool:
+        try:
+            self.sql(f"KILL CONNECTION {connection_id}")
+        except pymysql.MySQLError as error:
+            if error.args[0] != _UNKNOWN_THREAD:
+                raise
+            return False
+        return True
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "log"
+
+    def _command(self, data: Path) -> list[str]:
+        command = [
+            *_program("mariadbd"),
+            f"--datadir={data}",
+            f"--socket={self.socket}",
+            f"--port={self.port}",
+            f"--bind-address={self.host}",
+            f"--pid-file={self.directory / 'pid'}",
+            *_FAST,
+            *_SMALL_FILES,
+        ]
+        if self.certificates is not None:
+            command += [
+                f"--ssl-ca={self.certificates.ca}",
+                f"--ssl-cert={self.certificates.server_cert}",
+                f"--ssl-key={self.certificates.server_key}",
+            ]
+        return [*command, *self._options]
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log_end = self._log.read_text(errors="replace")[-2000:]
+                self.kill()
+                raise RuntimeError(f"mariadbd did not start; its log ends with:\n{log_end}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as knock:  # PyMySQL leaves its socket open if this fails
+            if knock.connect_ex(str(self.socket)):
+                return False
+        try:
+            return self.sql("SELECT 1") == [(1,)]
+        except pymysql.OperationalError:
+            return False
+
+    def _ended(self) -> None:
+        assert self._process is not None
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            self._process = None
+
+
+@functools.cache
+def _template() -> Path:
+    """Return a data directory that is fresh from mariadb-install-db; made once, copied by each server."""
+    data = new_directory("mariadb-template") / "data"
+    subprocess.run(
+        [
+            *_program("mariadb-install-db"),
+            f"--datadir={data}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=socket",
+            f"--auth-root-socket-user={getpass.getuser()}",
+            *_FAST,
+            *_SMALL_FILES,
+        ],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    return data
+
+
+def _program(name: str) -> list[str]:
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    if path is None:
+        raise FileNotFoundError(
+            f"{name} is not installed. These tests run a real MariaDB server:"
+            " apt-get install mariadb-server-core mariadb-client-core"
+        )
+    # MariaDB refuses to run as root unless told so by name.
+    user = [f"--user={getpass.getuser()}"] if getpass.getuser() == "root" else []
+    return [path, "--no-defaults", *user]
