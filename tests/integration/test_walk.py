@@ -98,8 +98,7 @@ def cached_store(store: zm.Store) -> dict[str, int]:
         cached = run.reuse_step("make", inputs={"raw": raw, "other": other}, outputs={"rows": rows})
         with run.step("use", inputs={"rows": rows}) as step:
             model = step.log_output("model", uri="mem://model")
-    ids = {"raw": raw.id, "other": other.id, "rows": rows.id, "model": model.id, "cached": cached.id}
-    return ids
+    return {"raw": raw.id, "other": other.id, "rows": rows.id, "model": model.id, "cached": cached.id}
 
 
 def test_a_cached_step_is_a_reuse_and_its_producer_stays(store: zm.Store) -> None:

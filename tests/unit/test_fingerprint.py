@@ -20,21 +20,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zen_mlmd.pipelines.fingerprint import code_fingerprint, explain_fingerprint
+from zen_mlmd.fingerprint import code_fingerprint, explain_fingerprint
 
-MODULE = Path(__file__).parents[2] / "zen_mlmd" / "pipelines" / "fingerprint.py"
+ROOT = Path(__file__).parents[2]
 
-# Loads the module without its package, which would bring in much that these tests do not need.
 LOAD = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("zen_mlmd.pipelines.fingerprint", sys.argv[1])
-sys.modules[spec.name] = fingerprint = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fingerprint)
+import sys
+from zen_mlmd import fingerprint
 """
 
 EXPLAIN = """
 import importlib, json
-module, _, name = sys.argv[2].partition(":")
+module, _, name = sys.argv[1].partition(":")
 function = getattr(importlib.import_module(module), name)
 print(json.dumps([fingerprint.code_fingerprint(function), fingerprint.explain_fingerprint(function)]))
 """
@@ -56,11 +53,11 @@ class Project:
         """Run code in a new process, with the module as `fingerprint`."""
         variables = {
             **os.environ,
-            "PYTHONPATH": str(self.directory),
+            "PYTHONPATH": os.pathsep.join([str(self.directory), str(ROOT)]),
             "PYTHONHASHSEED": seed,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        command = [sys.executable, "-W", "error", "-c", LOAD + code, str(MODULE), *arguments]
+        command = [sys.executable, "-W", "error", "-c", LOAD + code, *arguments]
         done = subprocess.run(
             command, capture_output=True, text=True, env=variables, cwd=self.directory, check=False
         )
@@ -683,7 +680,7 @@ def test_a_step_of_an_installed_package_counts_with_its_whole_package(project: P
 def test_zen_mlmd_itself_is_left_out(project: Project) -> None:
     project.write(
         steps=(
-            "from zen_mlmd.pipelines.fingerprint import code_fingerprint\n"
+            "from zen_mlmd.fingerprint import code_fingerprint\n"
             "def train():\n    import zen_mlmd.errors as e\n    return code_fingerprint(e.UsageError)\n"
         )
     )
@@ -712,11 +709,8 @@ def test_does_not_depend_on_the_directory(project: Project, tmp_path: Path) -> N
     assert found[0] == found[1]
 
 
-TAIL = f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("zen_mlmd.pipelines.fingerprint", {str(MODULE)!r})
-sys.modules[spec.name] = fingerprint = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fingerprint)
+TAIL = """
+from zen_mlmd import fingerprint
 
 def ask(_):
     return fingerprint.code_fingerprint(train)
@@ -732,7 +726,10 @@ if __name__ == "__main__":
 def test_a_script_its_spawned_workers_and_its_importers_agree(project: Project, start: list[str]) -> None:
     project.write(steps=STEP + TAIL, tools=TOOLS)
     command = [sys.executable, *start]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=project.directory, check=True)
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=variables, cwd=project.directory, check=True
+    )
     imported = json.loads(project.python(EXPLAIN, "steps:train"))[0]
     assert done.stdout.split() == [imported, imported]
 

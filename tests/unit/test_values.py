@@ -115,7 +115,7 @@ def test_paths_numpy_scalars_and_huge_integers() -> None:
     assert same(loads(dumps(np.float64(0.1))), 0.1)
     assert same(loads(dumps(np.int64(7))), 7)
     assert loads(dumps(-(10**9000))) == -(10**9000)
-    assert loads(dumps(dt.datetime(2026, 1, 1, fold=1))).fold == 1
+    assert loads(dumps(dt.datetime(2026, 1, 1, fold=1))).fold == 1  # noqa: DTZ001
 
 
 class Text(str):

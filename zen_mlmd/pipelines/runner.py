@@ -28,6 +28,8 @@ class LocalRunner:
     """Runs one pipeline once.
 
     Attributes:
+        code: Fingerprints of the steps' code, by step name.
+        made: The artifacts so far, by step and output name.
         own: Ids of the artifacts that this run made itself: their pickles may be read.
     """
 
@@ -37,6 +39,7 @@ class LocalRunner:
     run: RunRecorder
     enable_cache: bool
     max_parallel: int
+    code: dict[str, str] = field(default_factory=dict)
     made: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     own: set[int] = field(default_factory=set)
 
@@ -48,6 +51,8 @@ class LocalRunner:
         Raises:
             BaseException: What the first failing step raised.
         """
+        # All at once and at the start: what runs is the code as it was loaded.
+        self.code = {node.name: node.step.code for node in nodes}
         waiting = {node.name: node for node in nodes}
         done: set[str] = set()
         running: dict[Future[None], str] = {}
@@ -71,7 +76,7 @@ class LocalRunner:
             raise failure
 
     def _run_step(self, node: Node) -> None:
-        step, code = node.step, node.step.code
+        step, code = node.step, self.code[node.name]
         inputs = {name: self._artifacts(given) for name, given in node.inputs.items()}
         after = {each.name for each in node.after}
         facts: dict[str, Any] = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, overload
 
 from zen_mlmd.errors import PipelineDefinitionError, UsageError
+from zen_mlmd.fingerprint import code_fingerprint
 from zen_mlmd.payloads import Materializer
-from zen_mlmd.pipelines.fingerprint import code_fingerprint
 from zen_mlmd.pipelines.outputs import outputs_of
 
 
@@ -156,7 +156,7 @@ class Step:
         except TypeError as error:
             raise PipelineDefinitionError(
                 f"step {self.name!r}: {error}", hint=f"it is {self.name}{self.signature}"
-            )
+            ) from None
         bound.apply_defaults()
         node = Node(self, self.name, after=_nodes(after))
         for name, value in _arguments(bound).items():

@@ -42,7 +42,9 @@ _LOST = re.compile(
     r"|errno: (?:2002|2003|2006|2013|2055|1053|1927)\b|transaction already open",
     re.IGNORECASE,
 )
-_SCHEMA = re.compile(r"database version (\d+) is (?:older|greater|newer)\D* library version (\d+)", re.IGNORECASE)
+_SCHEMA = re.compile(
+    r"database version (\d+) is (?:older|greater|newer)\D* library version (\d+)", re.IGNORECASE
+)
 _MAKING = re.compile(r"concurrent connection to the empty database|deadlock", re.IGNORECASE)
 """What openers of a database say while another makes its tables; the tables are whole soon after."""
 
