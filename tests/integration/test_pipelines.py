@@ -338,7 +338,7 @@ def test_a_step_annotated_none_must_return_none(store: zm.Store, tmp_path: Path)
 def test_variadic_steps_take_many(store: zm.Store, tmp_path: Path) -> None:
     @zm.step
     def many(*lists: list[int], **named: Any) -> int:
-        return sum(map(len, lists)) + named["extra"] + len(named["more"])
+        return sum(map(len, lists)) + int(named["extra"]) + len(named["more"])
 
     @zm.pipeline
     def variadic() -> None:

@@ -105,7 +105,6 @@ def test_npy_with_objects_is_never_unpickled(tmp_path: Path) -> None:
     [
         (np.float64(0.1), "NumpyFloat", "NumberData"),
         (np.float32("nan"), "NumpyFloat", "NumberData"),
-        (np.longdouble(1) / 3, "NumpyFloat", "NumberData"),
         (np.int8(-3), "NumpyInteger", "NumberData"),
         (np.bool_(True), "NumpyBoolean", "NumberData"),
         (np.complex64(1j), "NumpyScalar", "Artifact"),
