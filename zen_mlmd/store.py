@@ -15,11 +15,12 @@ from zen_mlmd.lineage.graph import LineageGraph
 from zen_mlmd.lineage.walk import Bounds, Direction, walk
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import Artifact, Pipeline
+from zen_mlmd.reading.artifacts import ARTIFACT_NAMES, ArtifactView
 from zen_mlmd.reading.cohort import Cohort
 from zen_mlmd.reading.listing import ViewList, not_found, select
 from zen_mlmd.reading.paths import split_path
 from zen_mlmd.reading.runs import RUN_NAMES, PipelineRunView, PipelineView
-from zen_mlmd.reading.steps import ARTIFACT_NAMES, ArtifactView, StepView
+from zen_mlmd.reading.steps import StepView
 from zen_mlmd.recording.recorder import Recorder, RunRecorder
 from zen_mlmd.service.client import Client
 

@@ -14,6 +14,7 @@ from zen_mlmd.reading.cohort import Cohort, RunContents
 from zen_mlmd.reading.listing import ViewList, not_found, select
 from zen_mlmd.reading.paths import quote_part
 from zen_mlmd.reading.steps import StepView
+from zen_mlmd.reading.view import RecordView
 
 RUN_NAMES = frozenset(
     [
@@ -33,11 +34,11 @@ RUN_NAMES = frozenset(
 )
 
 
-class PipelineRunView:
+class PipelineRunView(RecordView[PipelineRun]):
     """One run, with the questions one asks of it; its steps are read when first asked for."""
 
     def __init__(self, record: PipelineRun, cohort: Cohort) -> None:
-        self.record = record
+        super().__init__(record, cohort.loader)
         self._cohort = cohort
 
     @classmethod
@@ -48,29 +49,9 @@ class PipelineRunView:
     def __repr__(self) -> str:
         return f"<Run {self.path}>"
 
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, PipelineRunView)
-            and self.id == other.id
-            and self._cohort.loader is other._cohort.loader
-        )
-
-    def __hash__(self) -> int:
-        return hash(("run", self.id))
-
     def __getitem__(self, step: str) -> StepView:
         """Return a step by name."""
         return self.get_step(step)
-
-    @property
-    def id(self) -> int:
-        """The run context's id."""
-        return self.record.id
-
-    @property
-    def name(self) -> str:
-        """The run's name, unique in the store."""
-        return self.record.name
 
     @property
     def pipeline(self) -> str:
@@ -173,12 +154,12 @@ class PipelineRunView:
     @property
     def steps(self) -> Mapping[str, StepView]:
         """The steps by name, in the order they began; of a step that ran again the last attempt."""
-        return {name: StepView(step, self._cohort.loader, self) for name, step in self.latest_steps().items()}
+        return {name: StepView(step, self._loader, self) for name, step in self.latest_steps().items()}
 
     @property
     def step_runs(self) -> ViewList[StepView]:
         """All step runs in the order they began, every attempt."""
-        return ViewList(StepView(step, self._cohort.loader, self) for step in self._steps())
+        return ViewList(StepView(step, self._loader, self) for step in self._steps())
 
     @property
     def step_names(self) -> list[str]:
@@ -206,7 +187,7 @@ class PipelineRunView:
 
     def diff(self, other: PipelineRunView) -> RunDiff:
         """Return what is other in `other`: parameters, code, inputs, outputs, metrics."""
-        return diff_runs(self._cohort.loader, self.record, other.record)
+        return diff_runs(self._loader, self.record, other.record)
 
     def refresh(self) -> PipelineRunView:
         """Return the run as the store has it now.
@@ -214,10 +195,10 @@ class PipelineRunView:
         Raises:
             NotFoundError: It is gone.
         """
-        found = self._cohort.loader.find_run_by_id(self.id)
+        found = self._loader.find_run_by_id(self.id)
         if found is None:
             raise NotFoundError(f"run {self.name!r} is gone")
-        return PipelineRunView.alone(found, self._cohort.loader)
+        return PipelineRunView.alone(found, self._loader)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as plain values, without its steps."""
@@ -276,31 +257,11 @@ class Runs:
         return select(self, text, limit, RUN_NAMES)
 
 
-class PipelineView:
+class PipelineView(RecordView[Pipeline]):
     """One pipeline, with the questions one asks of it."""
-
-    def __init__(self, record: Pipeline, loader: Loader) -> None:
-        self.record = record
-        self._loader = loader
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PipelineView) and self.id == other.id and self._loader is other._loader
-
-    def __hash__(self) -> int:
-        return hash(("pipeline", self.id))
-
-    @property
-    def id(self) -> int:
-        """The context's id."""
-        return self.record.id
-
-    @property
-    def name(self) -> str:
-        """The pipeline's name."""
-        return self.record.name
 
     @property
     def runs(self) -> Runs:

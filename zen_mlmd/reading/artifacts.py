@@ -1,0 +1,221 @@
+"""Views of artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from zen_mlmd.errors import PayloadChangedError, PayloadMissingError
+from zen_mlmd.lineage.graph import LineageGraph
+from zen_mlmd.lineage.walk import Bounds, Direction, walk
+from zen_mlmd.lineage.why import Explanation, explain
+from zen_mlmd.loader import Loader
+from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, StepRun
+from zen_mlmd.reading.cohort import RunContents
+from zen_mlmd.reading.listing import ViewList
+from zen_mlmd.reading.paths import quote_part
+from zen_mlmd.reading.view import RecordView
+
+if TYPE_CHECKING:
+    from zen_mlmd.reading.steps import StepView
+
+ARTIFACT_NAMES = frozenset(
+    [
+        "id",
+        "type",
+        "base_type",
+        "uri",
+        "name",
+        "state",
+        "created_at",
+        "size_bytes",
+        "data_type",
+        "content_hash",
+        "properties",
+        "custom_properties",
+    ]
+)
+
+
+class ArtifactView(RecordView[Artifact]):
+    """One artifact, with the questions one asks of it."""
+
+    def __init__(
+        self,
+        record: Artifact,
+        loader: Loader,
+        *,
+        step: StepView | None = None,
+        taken: bool = False,
+        contents: RunContents | None = None,
+    ) -> None:
+        super().__init__(record, loader)
+        self._step = step
+        self._taken = taken
+        self._contents = contents
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.id}>"
+
+    @property
+    def type(self) -> str:
+        """The artifact type's name."""
+        return self.record.type
+
+    @property
+    def data_type(self) -> str:
+        """The Python type that was written, `module.Name`; empty if not recorded."""
+        return self.record.data_type
+
+    @property
+    def uri(self) -> str:
+        """Where its payload is."""
+        return self.record.uri
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Its properties, declared and custom."""
+        return self.record.properties
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was recorded."""
+        return self.record.created_at
+
+    @property
+    def parent_step_id(self) -> int | None:
+        """The id of the step that put it into the run where it was found: made it, or took it from the cache.
+
+        Of an input that came from elsewhere it is the step that made it. None if it was found by itself.
+        """
+        if self._step is None:
+            return None
+        if not self._taken:
+            return self._step.id
+        emitter = self._step.emitter_id(self.id)
+        if emitter is not None:
+            return emitter
+        producer = self.producer_step
+        return None if producer is None else producer.id
+
+    @property
+    def producer_step(self) -> StepView | None:
+        """The step that made it: the earliest that was not cached; None for what was imported."""
+        if self._contents is not None:
+            found = self._contents.makers.get(self._contents.producers.get(self.id, 0))
+        else:
+            producer = self._loader.producers(self._loader.events_of_artifacts([self.id])).get(self.id, 0)
+            found = self._loader.steps([producer]).get(producer) if producer else None
+        if found is None:
+            return None
+        return _view(found, self._loader) if self._step is None else self._step.beside(found)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the run where it was found took it from the cache, rather than made it."""
+        producer, parent = self.producer_step, self.parent_step_id
+        return producer is not None and parent is not None and producer.id != parent
+
+    @property
+    def consumers(self) -> ViewList[StepView]:
+        """The steps that took it, oldest first."""
+        events = self._loader.events_of_artifacts([self.id])
+        ids = sorted({event.step_id for event in events if event.type in INPUT_EVENTS})
+        found = self._loader.steps(ids)
+        return ViewList(_view(found[each], self._loader) for each in ids if each in found)
+
+    @property
+    def path(self) -> str:
+        """`pipeline/run/step/output` of the step that made it; its URI if none did."""
+        producer = self.producer_step
+        if producer is None:
+            return self.uri
+        for event in producer.events(OUTPUT_EVENTS):
+            if event.artifact_id == self.id and event.slots:
+                return f"{producer.path}/{quote_part(event.slots[0].name)}"
+        return producer.path
+
+    def read(self, *, allow_pickle: bool = False) -> Any:
+        """Return the value that was recorded.
+
+        Args:
+            allow_pickle: Read a pickle too. Unpickling runs code from the store: allow it only where you
+                trust everyone who could write there.
+
+        Raises:
+            PayloadError: One of its kinds: missing, damaged, a pickle, or nothing can read it.
+        """
+        from zen_mlmd.payloads import read_payload
+
+        return read_payload(
+            self.uri,
+            self.record.materializer,
+            self.record.data_type,
+            allow_pickle=allow_pickle or self._loader.trusted,
+        )
+
+    def verify(self) -> None:
+        """Check that the payload is there and is what was recorded.
+
+        Raises:
+            PayloadMissingError: Nothing lies at the URI.
+            PayloadChangedError: Something else lies there, or no hash was recorded.
+        """
+        from zen_mlmd.payloads import payload_hash
+
+        if not self.record.content_hash:
+            raise PayloadChangedError(
+                f"artifact {self.id}: no content hash was recorded, so nothing can be checked",
+                hint="give content_hash= to log_output; @step does so by itself",
+            )
+        found = payload_hash(self.uri)
+        if found.content_hash != self.record.content_hash:
+            raise PayloadChangedError(
+                f"artifact {self.id}: what lies at {self.uri} is not what was recorded",
+                hint="restore it from a backup, or run its step again",
+            )
+
+    def is_intact(self) -> bool:
+        """Tell whether the payload is there and is what was recorded."""
+        try:
+            self.verify()
+        except (PayloadMissingError, PayloadChangedError):
+            return False
+        return True
+
+    def upstream(self, **bounds: Any) -> LineageGraph:
+        """Return everything it came from, at any depth; `bounds` are those of `lineage.Bounds`."""
+        return self._walk("upstream", bounds)
+
+    def downstream(self, **bounds: Any) -> LineageGraph:
+        """Return everything made from it, at any depth; `bounds` are those of `lineage.Bounds`."""
+        return self._walk("downstream", bounds)
+
+    def why(self) -> Explanation:
+        """Say what made it, from what, and what was other than the time before."""
+        return explain(self._loader, self.record)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the artifact as plain values."""
+        record = self.record
+        return {
+            "id": record.id,
+            "type": record.type,
+            "uri": record.uri,
+            "state": record.state,
+            "created_at": record.created_at,
+            "size_bytes": record.size_bytes,
+            "content_hash": record.content_hash,
+            "data_type": record.data_type,
+            "properties": dict(record.properties),
+        }
+
+    def _walk(self, direction: Direction, bounds: dict[str, Any]) -> LineageGraph:
+        return walk(self._loader, [self.id], direction, Bounds(**bounds))
+
+
+def _view(step: StepRun, loader: Loader) -> StepView:
+    from zen_mlmd.reading.steps import StepView
+
+    return StepView(step, loader)
