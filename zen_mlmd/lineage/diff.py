@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, PipelineRun, StepRun
 
@@ -32,9 +33,14 @@ class Change:
     after: Any
 
     def __str__(self) -> str:
-        where = f"{self.step}: " if self.step else ""
-        what = f"{self.kind} {self.name}".rstrip()
+        where = f"{printable(self.step)}: " if self.step else ""
+        what = f"{self.kind} {printable(self.name)}".rstrip()
         return f"{where}{what}: {shown(self.before)} -> {shown(self.after)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the change as plain values."""
+        names = ("step", "kind", "name", "before", "after")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,12 @@ class RunDiff:
         return bool(self.changes)
 
     def __str__(self) -> str:
-        lines = [f"{self.before} -> {self.after}: {len(self.changes) or 'no'} changes"]
+        lines = [f"{printable(self.before)} -> {printable(self.after)}: {len(self.changes) or 'no'} changes"]
         return "\n".join([*lines, *(f"  {change}" for change in self.changes)])
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the changes as dicts of plain values."""
-        names = ("step", "kind", "name", "before", "after")
-        return [{name: getattr(change, name) for name in names} for change in self.changes]
+        return [change.to_dict() for change in self.changes]
 
 
 def diff_runs(loader: Loader, before: PipelineRun, after: PipelineRun) -> RunDiff:
@@ -153,7 +158,7 @@ def same_content(a: Artifact, b: Artifact) -> bool:
 
 def described(artifact: Artifact) -> str:
     """Return an artifact as short text."""
-    return f"{artifact.type} {artifact.id}"
+    return f"{printable(artifact.type)} {artifact.id}"
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -177,6 +177,12 @@ class LineageGraph:
         """
         return export.to_networkx(self)
 
+    def to_text(self, *, upstream: bool = True) -> str:
+        """Return a tree of text, drawn from what came out to what went in, or the other way."""
+        from zen_mlmd.lineage.text import draw_tree
+
+        return "\n".join(draw_tree(self, upstream=upstream))
+
     def to_mermaid(self) -> str:
         """Return a Mermaid flowchart; its viewers draw 500 edges unless `maxEdges` is set."""
         return export.to_mermaid(self)

@@ -6,7 +6,6 @@ all (rdbms_metadata_access_object.cc, kQueryLineageSubgraphMaxNumHops), and 1.21
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,37 +126,41 @@ class _Walk:
 
     def _outward_from(self, frontier: list[int], events: list[Any], at_limit: bool) -> list[int]:
         """Follow artifacts to their steps; return the steps that are new."""
-        makers: dict[int, set[int]] = defaultdict(set)
+        outputs, outward, in_time = self._outputs, self._outward, self._in_time
+        producers, doubtful = self.producers, dict[int, set[int]]()
         for event in events:
-            if event.type in self._outputs:
-                makers[event.artifact_id].add(event.execution_id)
-        if makers:
-            self.producers.update(self._loader.choose_producers(makers))
+            if event.type in outputs:
+                first = producers.setdefault(event.artifact_id, event.execution_id)
+                if first != event.execution_id:
+                    doubtful.setdefault(event.artifact_id, {first}).add(event.execution_id)
+        if doubtful:
+            producers.update(self._loader.choose_producers(doubtful))
         stopped = self._stopped(frontier)
         steps: list[int] = []
         for event in events:
-            artifact, step = event.artifact_id, event.execution_id
-            if event.type not in self._outward or not self._in_time(event):
+            kind = event.type
+            if kind not in outward or (in_time and not in_time(event)):
                 continue
-            if not self._is_followed(event):
+            artifact, step = event.artifact_id, event.execution_id
+            if not self._is_followed(event, artifact, step):
                 continue
             if at_limit or artifact in stopped:
                 self.cut[artifact] = None
                 continue
-            self.events[artifact, step, event.type] = event
+            self.events[artifact, step, kind] = event
             if step not in self.steps:
                 self.steps[step] = None
                 steps.append(step)
         return steps
 
-    def _is_followed(self, event: Any) -> bool:
-        artifact, step = event.artifact_id, event.execution_id
+    def _is_followed(self, event: Any, artifact: int, step: int) -> bool:
         if self._upstream:
-            made = bool(self.producers[artifact] == step)
-            if not made and self._bounds.reuse:
+            if self.producers[artifact] == step:
+                return True
+            if self._bounds.reuse:
                 self.events[artifact, step, event.type] = event
                 self.steps.setdefault(step)
-            return made
+            return False
         led_by = self._led_by.get(artifact)
         if led_by is None or self.producers.get(artifact) in led_by:
             return True
@@ -166,16 +169,18 @@ class _Walk:
 
     def _inward_from(self, events: list[Any], at_limit: bool) -> list[int]:
         """Follow steps to their artifacts; return the artifacts to go on from."""
+        inward, in_time, downstream = self._inward, self._in_time, not self._upstream
         frontier: list[int] = []
         for event in events:
-            artifact, step = event.artifact_id, event.execution_id
-            if event.type not in self._inward or not self._in_time(event):
+            kind = event.type
+            if kind not in inward or (in_time and not in_time(event)):
                 continue
+            artifact, step = event.artifact_id, event.execution_id
             if at_limit:
                 self.cut[artifact] = None
                 continue
-            self.events[artifact, step, event.type] = event
-            if not self._upstream and artifact not in self.start:
+            self.events[artifact, step, kind] = event
+            if downstream and artifact not in self.start:
                 self._led_by.setdefault(artifact, set()).add(step)
             if artifact not in self.artifacts:
                 self.artifacts[artifact] = None
@@ -193,11 +198,11 @@ class _Walk:
         return {each.id for each in known.values() if each.type in self._bounds.stop_types}
 
 
-def _in_time(bounds: Bounds) -> Callable[[Any], bool]:
+def _in_time(bounds: Bounds) -> Callable[[Any], bool] | None:
     since = to_millis(bounds.since) if bounds.since else None
     until = to_millis(bounds.until) if bounds.until else None
     if since is None and until is None:
-        return lambda _: True
+        return None
 
     def inside(event: Any) -> bool:
         at = event.milliseconds_since_epoch

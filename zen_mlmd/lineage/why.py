@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from zen_mlmd.lineage.diff import ABSENT, Change, described, diff_steps, shown
+from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, Artifact, PipelineRun, Status, StepRun
 
@@ -32,22 +34,33 @@ class Explanation:
     def __str__(self) -> str:
         what = described(self.artifact)
         if self.step is None:
-            return f"{what} was imported from {self.artifact.uri or 'nowhere'}: no step made it"
+            return f"{what} was imported from {printable(self.artifact.uri) or 'nowhere'}: no step made it"
         at = f" at {self.step.ended_at:%Y-%m-%d %H:%M:%S} UTC" if self.step.ended_at else ""
-        where = f" of {self.run.pipeline}/{self.run.name}" if self.run else ""
-        lines = [f"{what} was made by {self.step.name}{where}{at}"]
-        lines += [f"  from {name} = {described(artifact)}" for name, artifact in self.inputs]
+        where = printable(f" of {self.run.pipeline}/{self.run.name}") if self.run else ""
+        lines = [f"{what} was made by {printable(self.step.name)} {where}{at}".replace("  ", " ")]
+        lines += [f"  from {printable(name)} = {described(artifact)}" for name, artifact in self.inputs]
         before = {change.name: change.before for change in self.changes if change.kind == "parameter"}
         for name, value in self.step.parameters.items():
-            was = before.get(name, value) if name in before else None
-            old = f" ({shown(was)} in the run before)" if name in before and was != ABSENT else ""
-            lines.append(f"  with {name} = {shown(value)}{old}")
+            was = before.get(name, ABSENT)
+            old = "" if was is ABSENT else f" ({shown(was)} in the run before)"
+            lines.append(f"  with {printable(name)} = {shown(value)}{old}")
         if self.previous is not None:
             rest = [each for each in self.changes if each.kind in ("code", "input")]
-            lines.append(
-                f"  since {self.previous.name}: {'; '.join(map(_brief, rest)) or _nothing(self.changes)}"
-            )
+            told = "; ".join(map(_brief, rest)) or _nothing(self.changes)
+            lines.append(f"  since {printable(self.previous.name)}: {told}")
         return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the explanation as plain values."""
+        return {
+            "artifact": self.artifact.id,
+            "step": self.step.name if self.step else None,
+            "run": self.run.name if self.run else None,
+            "inputs": {name: artifact.id for name, artifact in self.inputs},
+            "parameters": dict(self.step.parameters) if self.step else {},
+            "previous_run": self.previous.name if self.previous else None,
+            "changes": [change.to_dict() for change in self.changes],
+        }
 
 
 def explain(loader: Loader, artifact: Artifact) -> Explanation:
@@ -84,7 +97,7 @@ def _brief(change: Change) -> str:
     return (
         "its code was changed"
         if change.kind == "code"
-        else f"{change.name}: {change.before} -> {change.after}"
+        else f"{printable(change.name)}: {change.before} -> {change.after}"
     )
 
 

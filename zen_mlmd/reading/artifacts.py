@@ -127,9 +127,9 @@ class ArtifactView(RecordView[Artifact]):
 
     @property
     def path(self) -> str:
-        """`pipeline/run/step/output` of the step that made it; its URI if none did."""
+        """`pipeline/run/step/output` of the step that made it; its URI if no step of a run did."""
         producer = self.producer_step
-        if producer is None:
+        if producer is None or not producer.has_run:
             return self.uri
         for event in producer.events(OUTPUT_EVENTS):
             if event.artifact_id == self.id and event.slots:

@@ -197,7 +197,7 @@ class PipelineRunView(RecordView[PipelineRun]):
         """
         found = self._loader.find_run_by_id(self.id)
         if found is None:
-            raise NotFoundError(f"run {self.name!r} is gone")
+            raise NotFoundError(f"run {self.name!r} is gone", hint="somebody deleted it from the store")
         return PipelineRunView.alone(found, self._loader)
 
     def to_dict(self) -> dict[str, Any]:

@@ -145,8 +145,15 @@ class StepView(RecordView[StepRun]):
         """
         found = self._find_run()
         if found is None:
-            raise NotFoundError(f"step {self.name!r} ({self.id}) belongs to no run")
+            raise NotFoundError(
+                f"step {self.name!r} ({self.id}) belongs to no run", hint="it was recorded without one"
+            )
         return found
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it belongs to a run."""
+        return self._find_run() is not None
 
     @property
     def path(self) -> str:
