@@ -125,7 +125,9 @@ class Loader:
             for pipeline in pipelines:
                 placed.update((child.id, pipeline.id) for child in self.client.children(pipeline.id))
             unplaced = [each for each in unplaced if each.id not in placed]
-        if unplaced:
+        if len(pipelines) == 1:
+            placed.update((each.id, pipelines[0].id) for each in unplaced)
+        elif unplaced:
             owner = {
                 execution.id: pipeline.id
                 for pipeline in pipelines

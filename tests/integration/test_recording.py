@@ -253,6 +253,14 @@ def test_standard_types_are_registered_as_tfx_does(store: Store) -> None:
     assert store.list_artifacts(type="Own")[0].record.base_type == "mlmd.Statistics"
 
 
+def test_a_property_that_its_type_declares_lies_where_tfx_looks_for_it(store: Store) -> None:
+    given = {"span": 3, "version": "three", "split_names": '["train"]', "rate": 1e-9}
+    artifact = store.get_artifact(store.import_artifact("mem://x", type="Examples", properties=given).id)
+    assert artifact.properties == given
+    # Of another kind than declared, or not declared at all.
+    assert artifact.record.custom_properties == {"version": "three", "rate": 1e-9}
+
+
 def test_listing_filters_and_tables(store: Store) -> None:
     for number in range(5):
         with store.record_run("p" if number % 2 else "q", parameters={"depth": number}) as run:

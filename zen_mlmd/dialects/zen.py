@@ -39,6 +39,13 @@ _RUN, _STEP, _END = "zen_mlmd.run", "zen_mlmd.step", "zen_mlmd.end"
 _PARAMETERS, _ARTIFACT = "zen_mlmd.parameters", "zen_mlmd.artifact"
 _PARAMETER, _METRIC = "zen_mlmd.parameter.", "zen_mlmd.metric."
 
+_FIELDS = {
+    mlmd.INT: "int_value",
+    mlmd.DOUBLE: "double_value",
+    mlmd.STRING: "string_value",
+    mlmd.BOOLEAN: "bool_value",
+}
+
 STATES = {
     Status.RUNNING: mlmd.Execution.RUNNING,
     Status.COMPLETED: mlmd.Execution.COMPLETE,
@@ -133,11 +140,23 @@ def write_step_end(
     execution.custom_properties[_END].string_value = dumps(end, path="metrics")
 
 
-def write_artifact(node: mlmd.Artifact, *, about: Mapping[str, Any], properties: Mapping[str, Any]) -> None:
-    """Write an artifact's additions and its properties."""
+def write_artifact(
+    node: mlmd.Artifact, kind: mlmd.ArtifactType, *, about: Mapping[str, Any], properties: Mapping[str, Any]
+) -> None:
+    """Write an artifact's additions and its properties.
+
+    A property that the artifact's type declares goes where the type has it, so that TFX finds it
+    (`Examples` has span, version and split_names); a value of another kind becomes a custom property.
+    """
     if about:
         node.custom_properties[_ARTIFACT].string_value = dumps(dict(about))
     write_properties(node, properties)
+    for key, declared in kind.properties.items():
+        if key in node.custom_properties:
+            value = node.custom_properties[key]
+            if value.WhichOneof("value") == _FIELDS.get(declared):
+                node.properties[key].CopyFrom(value)
+                del node.custom_properties[key]
 
 
 def write_properties(node: Any, properties: Mapping[str, Any]) -> None:

@@ -83,6 +83,8 @@ class PipelineRunView(RecordView[PipelineRun]):
         for state in (Status.FAILED, Status.RUNNING, Status.PENDING, Status.UNKNOWN):
             if state in states:
                 return Status.RUNNING if state is Status.PENDING else state
+        if states == {Status.CANCELED}:
+            return Status.CANCELED
         return Status.COMPLETED if states else Status.UNKNOWN
 
     @property

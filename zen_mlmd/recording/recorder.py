@@ -80,7 +80,7 @@ class Recorder:
         }
         context = mlmd.Context(name=name)
         zen.write_run(context, about=about, parameters=parameters or {}, properties=properties or {})
-        self.registry.type_ids("context", dict.fromkeys(zen.CONTEXT_TYPES, ""))
+        self.registry.register("context", dict.fromkeys(zen.CONTEXT_TYPES, ""))
         pipeline_id = self.registry.context_id(tfx.PIPELINE, pipeline)
         context.type_id = self.registry.type_id("context", tfx.RUN)
         context.id = self._make_run(context, uid)
@@ -96,7 +96,7 @@ class Recorder:
 
         Leaving the recorder's `with` block does not end the run; whoever began it does, or `end()`.
         """
-        self.registry.type_ids("context", dict.fromkeys(zen.CONTEXT_TYPES, ""))
+        self.registry.register("context", dict.fromkeys(zen.CONTEXT_TYPES, ""))
         return RunRecorder(self, run.pipeline, run.name, run.id, owner=False)
 
     def import_artifact(
@@ -112,9 +112,10 @@ class Recorder:
         Each call records one more artifact; `Store.artifacts_at(uri)` finds those that are there.
         """
         node = mlmd.Artifact(uri=_check_uri(uri), state=mlmd.Artifact.LIVE)
-        node.type_id = self.registry.type_id("artifact", type, base_type)
+        kind = self.registry.type_message("artifact", type, base_type)
+        node.type_id = kind.id
         node.external_id = f"zen_mlmd:{uuid.uuid4().hex}"
-        zen.write_artifact(node, about={"imported": True}, properties=properties or {})
+        zen.write_artifact(node, kind, about={"imported": True}, properties=properties or {})
         request = rpc.PutArtifactsRequest(artifacts=[node])
 
         def settle() -> Any:
@@ -126,7 +127,7 @@ class Recorder:
             return rpc.PutArtifactsResponse(artifact_ids=[found[0].id]) if found else None
 
         node.id = self.client.write("PutArtifacts", request, settle).artifact_ids[0]
-        return zen.artifact(node, mlmd.ArtifactType(name=type))
+        return zen.artifact(node, kind)
 
     def _make_run(self, context: mlmd.Context, uid: str) -> int:
         try:

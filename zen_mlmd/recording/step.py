@@ -39,9 +39,9 @@ ArtifactLike: TypeAlias = HasId | int
 class Output:
     """An artifact that a step makes; it has an id once the step has ended."""
 
-    def __init__(self, name: str, index: int, node: mlmd.Artifact, type_name: str) -> None:
+    def __init__(self, name: str, index: int, node: mlmd.Artifact, kind: mlmd.ArtifactType) -> None:
         self.name = name
-        self._type_name = type_name
+        self._kind = kind
         self.index = index
         self.node = node
 
@@ -65,7 +65,7 @@ class Output:
 
     def record(self) -> Artifact:
         """Return the artifact, once the step has ended."""
-        return zen.artifact(self.node, mlmd.ArtifactType(name=self._type_name))
+        return zen.artifact(self.node, self._kind)
 
     def __repr__(self) -> str:
         return f"<Output {self.name} {self.node.id or 'pending'}>"
@@ -207,10 +207,11 @@ class StepRecorder:
                 "materializer": materializer,
             }
             kept = {key: value for key, value in about.items() if value not in ("", None)}
-            zen.write_artifact(node, about=kept, properties=properties or {})
-            node.type_id = self._registry.type_id("artifact", type, base_type)
+            kind = self._registry.type_message("artifact", type, base_type)
+            node.type_id = kind.id
+            zen.write_artifact(node, kind, about=kept, properties=properties or {})
             listed = self.outputs.setdefault(name, [])
-            listed.append(Output(name, len(listed), node, type))
+            listed.append(Output(name, len(listed), node, kind))
             return listed[-1]
 
     def log_parameters(self, values: Mapping[str, Any]) -> None:

@@ -18,22 +18,26 @@ class Registry:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._types: dict[tuple[str, str], int] = {}
+        self._types: dict[tuple[str, str], Any] = {}
         self._contexts: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
     def type_id(self, kind: str, name: str, base_type: str = "") -> int:
         """Return the id of a type, registering it if the store has none of that name."""
-        known = self._types.get((kind, name))
-        return known if known is not None else self.type_ids(kind, {name: base_type})[name]
+        return int(self.type_message(kind, name, base_type).id)
 
-    def type_ids(self, kind: str, names: dict[str, str]) -> dict[str, int]:
-        """Return the ids of types by name; `names` gives the base type of each that is new."""
+    def type_message(self, kind: str, name: str, base_type: str = "") -> Any:
+        """Return a type as the store has it, registering it if the store has none of that name."""
+        if (kind, name) not in self._types:
+            self.register(kind, {name: base_type})
+        return self._types[kind, name]
+
+    def register(self, kind: str, names: dict[str, str]) -> None:
+        """Register types in one call; `names` gives the base type of each that is new."""
         with self._lock:
-            missing = [name for name in names if (kind, name) not in self._types]
+            missing = {name: base for name, base in names.items() if (kind, name) not in self._types}
             if missing:
-                self._register(kind, {name: names[name] for name in missing})
-            return {name: self._types[kind, name] for name in names}
+                self._register(kind, missing)
 
     def _register(self, kind: str, names: dict[str, str]) -> None:
         found = {name: self._client.type_named(kind, name) for name in names}
@@ -55,7 +59,7 @@ class Registry:
                     f"{self._client.location}: the {kind} type {name!r} was registered, and is not found",
                     hint="does the database take upper and lower case for one? use a utf8mb4_bin database",
                 )
-            self._types[kind, name] = message.id
+            self._types[kind, name] = message
 
     def context_id(self, type_name: str, name: str) -> int:
         """Return the id of a context without properties, making it if there is none."""

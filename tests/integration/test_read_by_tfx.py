@@ -1,0 +1,401 @@
+"""TFX's own library reads what zen_mlmd recorded, and a TFX pipeline goes on from it.
+
+TFX lives in an environment of its own, which is made once for a test session: its packages want other
+versions than ours, and Python 3.9 or 3.10.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from filelock import FileLock
+
+import zen_mlmd as zm
+from tests.services.grpc_server import GrpcServer
+from zen_mlmd.model import EventType
+from zen_mlmd.reading.runs import PipelineRunView
+from zen_mlmd.reading.steps import Slots, StepView
+
+SCRIPT = Path(__file__).with_name("tfx_reads.py")
+PACKAGES = ["ml-pipelines-sdk==1.17.3", "ml-metadata==1.17.1"]
+VERSIONS = ["3.10", "3.9"]
+"""Of Python, that `ml-pipelines-sdk` 1.17.3 has releases for."""
+
+CHOICE = "ZEN_MLMD_TEST_PYTHON310"
+"""Names a Python to make TFX's environment with; without it one is looked for."""
+
+
+# -- TFX's environment ---------------------------------------------------------------------------
+
+
+def find_python() -> str | None:
+    """Return a Python that TFX can be installed for, or None."""
+    if CHOICE in os.environ:
+        return os.environ[CHOICE]
+    for version in VERSIONS:
+        for command in (sys.executable, f"python{version}"):
+            found = as_python(command, version)
+            if found is not None:
+                return found
+    return None
+
+
+def as_python(command: str, version: str) -> str | None:
+    """Return the interpreter behind a command, which may be a shim of pyenv, if it is of that version."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
+    if shutil.which(command) is None:
+        return None
+    environment = {**os.environ, "PYENV_VERSION": version}
+    done = subprocess.run([command, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    found, _, path = done.stdout.strip().partition(" ")
+    return path if done.returncode == 0 and found == version else None
+
+
+def make_environment(home: Path, python: str) -> None:
+    """Install TFX's library into a new environment; with uv if there is one, which is faster."""
+    beside_us = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    uv = shutil.which("uv", path=beside_us)
+    inside = str(home / "bin" / "python")
+    if uv is not None:
+        commands = [
+            [uv, "venv", "--quiet", "--no-project", "--python", python, str(home)],
+            [uv, "pip", "install", "--quiet", "--python", inside, *PACKAGES],
+        ]
+    else:
+        commands = [
+            [python, "-m", "venv", str(home)],
+            [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES],
+        ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[-2000:]}"
+
+
+@pytest.fixture(scope="session")
+def tfx_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Python of an environment that has TFX; the workers of pytest-xdist share one."""
+    python = find_python()
+    if python is None:
+        pytest.skip(f"no Python {' or '.join(VERSIONS)} for ml-pipelines-sdk; name one in {CHOICE}")
+    folder = tmp_path_factory.getbasetemp()
+    home = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "tfx_environment"
+    with FileLock(f"{home}.lock"):
+        if not (home / "complete").exists():
+            make_environment(home, python)
+            (home / "complete").touch()
+    return str(home / "bin" / "python")
+
+
+# -- what is recorded ----------------------------------------------------------------------------
+
+
+@zm.step
+def load(path: str) -> list[int]:
+    return [len(path), 2, 3]
+
+
+@zm.step(output_types={"model": "Model"}, base_type="Train")
+def train(rows: list[int], depth: int) -> Annotated[dict[str, int], "model"]:
+    return {"depth": depth, "rows": sum(rows)}
+
+
+@zm.pipeline
+def shop(path: str, depth: int = 3) -> None:
+    train(load(path), depth=depth)
+
+
+def record_churn(store: zm.Store) -> None:
+    """Record a run with lists and with one artifact on two inputs, and a run that re-uses and then fails."""
+    raw = store.import_artifact("/raw", type="Examples")
+    with store.record_run("churn", name="one", parameters={"depth": 4}) as run:
+        with run.step("load", inputs={"raw": raw}) as step:
+            shards = [step.log_output("rows", uri=f"/rows/{number}", type="Examples") for number in range(3)]
+        inputs: dict[str, Any] = {"rows": shards[::-1], "first": shards[0]}
+        with run.step("train.big", inputs=inputs, parameters={"lr": 1e-7}, base_type="Train") as step:
+            model = step.log_output(
+                "model", uri="/model", type="Model", properties={"auc": 0.75, "by": "ana", "rounds": 3}
+            )
+        with run.step("evaluate", inputs={"model": model, "rows": shards}) as step:
+            step.log_output("report", uri="/report", type="churn.Report")
+    with store.record_run("churn", name="two") as run:
+        run.reuse_step("load", inputs={"raw": raw}, outputs={"rows": shards})
+        with pytest.raises(ZeroDivisionError), run.step("train.big", inputs={"rows": shards}):
+            raise ZeroDivisionError
+
+
+CHURN_STEPS = {"one": ["load", "train.big", "evaluate"], "two": ["load", "train.big"]}
+SHOP_STEPS = {"fresh": ["load", "train"], "cached": ["load", "train"], "deeper": ["load", "train"]}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "grpc"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zm.Store]:
+    """A store with runs of two pipelines: a file that TFX opens itself, or a server that both talk to."""
+    folder = tmp_path_factory.mktemp("store")
+    if request.param == "sqlite":
+        with zm.open_store(folder / "metadata.db") as opened:
+            record_all(opened, folder)
+            yield opened
+    else:
+        with GrpcServer(folder / "server.db") as server, zm.open_store(f"grpc://{server.address}") as opened:
+            record_all(opened, folder)
+            yield opened
+
+
+def record_all(store: zm.Store, folder: Path) -> None:
+    record_churn(store)
+    here = shop.options(store=store, artifacts=folder / "artifacts")
+    here.run("raw.csv", name="fresh")
+    here.run("raw.csv", name="cached")
+    here.run("raw.csv", depth=9, name="deeper")
+
+
+def ask_tfx(python: str, command: str, store: zm.Store, **request: Any) -> Any:
+    """Let TFX's library answer about a store, which it opens by the store's own connection config."""
+    config = store.connection_config()
+    request["config_type"] = type(config).__name__
+    request["config"] = base64.b64encode(config.SerializeToString()).decode("ascii")
+    done = subprocess.run(
+        [python, "-I", "-W", "ignore", str(SCRIPT), command],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def churn(tfx_python: str, store: zm.Store) -> Any:
+    """What TFX finds of the pipeline that was recorded call by call."""
+    return ask_tfx(
+        tfx_python,
+        "read",
+        store,
+        pipeline="churn",
+        nodes=CHURN_STEPS,
+        channels=[
+            {"node": "", "key": "", "type_name": "Model"},
+            {"node": "train.big", "key": "model", "type_name": "Model"},
+            {"node": "load", "key": "rows", "type_name": "Examples"},
+            {"node": "load", "key": "other", "type_name": "Examples"},
+        ],
+        artifacts=[store.get_run("one")["train.big"].outputs["model"].id],
+    )
+
+
+@pytest.fixture(scope="module")
+def shop_seen(tfx_python: str, store: zm.Store) -> Any:
+    """What TFX finds of the pipeline of decorated functions."""
+    return ask_tfx(
+        tfx_python,
+        "read",
+        store,
+        pipeline="shop",
+        nodes=SHOP_STEPS,
+        channels=[{"node": "train", "key": "model", "type_name": "Model"}],
+        artifacts=[],
+    )
+
+
+def slots(found: Slots) -> dict[str, list[tuple[int, str, str]]]:
+    return {name: [(each.id, each.type, each.uri) for each in listed] for name, listed in found.lists.items()}
+
+
+def seen(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[int, str, str]]]:
+    return {
+        name: [(each["id"], each["type"], each["uri"]) for each in listed] for name, listed in found.items()
+    }
+
+
+def steps_of(run: PipelineRunView) -> dict[str, StepView]:
+    return dict(run.steps)
+
+
+# -- TFX reads -----------------------------------------------------------------------------------
+
+
+def test_tfx_finds_everything_and_makes_nothing_anew(churn: Any, shop_seen: Any) -> None:
+    assert churn["after"] == churn["before"]
+    assert shop_seen["after"] == shop_seen["before"]
+
+
+def test_tfx_finds_the_runs_of_a_pipeline_by_their_parent(
+    store: zm.Store, churn: Any, shop_seen: Any
+) -> None:
+    for name, found in (("churn", churn), ("shop", shop_seen)):
+        pipeline = store.pipelines[name]
+        assert found["pipeline_id"] == pipeline.id
+        assert found["runs"] == {run.name: {"id": run.id, "parents": [name]} for run in pipeline.runs}
+
+
+@pytest.mark.parametrize("run", CHURN_STEPS)
+def test_tfx_finds_the_executions_of_a_node_with_inputs_and_outputs(
+    store: zm.Store, churn: Any, run: str
+) -> None:
+    steps = steps_of(store.get_run(run))
+
+    assert list(steps) == CHURN_STEPS[run]
+    for name, step in steps.items():
+        (found,) = churn["nodes"][run][name]
+        assert found["id"] == step.id
+        assert seen(found["inputs"]) == slots(step.inputs)
+        assert seen(found["outputs"]) == slots(step.outputs)
+
+
+def test_tfx_sees_lists_in_order_and_one_artifact_on_two_inputs(store: zm.Store, churn: Any) -> None:
+    (load_found,) = churn["nodes"]["one"]["load"]
+    (train_found,) = churn["nodes"]["one"]["train.big"]
+    rows = [each["id"] for each in load_found["outputs"]["rows"]]
+
+    assert [each["uri"] for each in load_found["outputs"]["rows"]] == ["/rows/0", "/rows/1", "/rows/2"]
+    assert [each["id"] for each in train_found["inputs"]["rows"]] == rows[::-1]
+    assert [each["id"] for each in train_found["inputs"]["first"]] == rows[:1]
+    assert train_found["input_ids"] == {"rows": rows[::-1], "first": rows[:1]}
+    assert rows == [each.id for each in store.get_run("one")["load"].outputs.lists["rows"]]
+
+
+def test_tfx_knows_the_standard_types_as_its_own_classes(churn: Any) -> None:
+    classes = {
+        each["type"]: each["class"]
+        for nodes in churn["nodes"]["one"].values()
+        for execution in nodes
+        for listed in execution["outputs"].values()
+        for each in listed
+    }
+
+    assert classes.keys() == {"Examples", "Model", "churn.Report"}
+    assert (classes["Examples"], classes["Model"]) == ("Examples", "Model")
+
+
+def test_tfx_sees_every_output_as_live(churn: Any, shop_seen: Any) -> None:
+    outputs = [
+        each
+        for found in (churn, shop_seen)
+        for nodes in found["nodes"].values()
+        for executions in nodes.values()
+        for execution in executions
+        for listed in execution["outputs"].values()
+        for each in listed
+    ]
+
+    assert len(outputs) > 10
+    assert all(each["live"] and each["published"] for each in outputs)
+
+
+def test_tfx_takes_the_states_for_what_they_are(churn: Any) -> None:
+    states = {
+        (run, node): found[0]["state"]
+        for run, nodes in churn["nodes"].items()
+        for node, found in nodes.items()
+    }
+    plain = {"successful": False, "failed": False, "active": False, "cached": False}
+
+    assert states == {
+        ("one", "load"): {**plain, "successful": True},
+        ("one", "train.big"): {**plain, "successful": True},
+        ("one", "evaluate"): {**plain, "successful": True},
+        ("two", "load"): {**plain, "successful": True, "cached": True},
+        ("two", "train.big"): {**plain, "failed": True},
+    }
+
+
+def test_tfx_takes_a_running_step_for_active(tfx_python: str, store: zm.Store) -> None:
+    with store.record_run("slow", name="running") as run, run.step("wait"):
+        found = ask_tfx(
+            tfx_python,
+            "read",
+            store,
+            pipeline="slow",
+            nodes={"running": ["wait"]},
+            channels=[],
+            artifacts=[],
+        )
+
+    (execution,) = found["nodes"]["running"]["wait"]
+    assert execution["state"] == {"successful": False, "failed": False, "active": True, "cached": False}
+
+
+def test_tfx_reads_properties_under_their_own_names(store: zm.Store, churn: Any) -> None:
+    model = store.get_run("one")["train.big"].outputs["model"]
+
+    assert churn["properties"] == {str(model.id): {"auc": 0.75, "by": "ana", "rounds": 3}}
+
+
+def test_tfx_resolves_what_its_nodes_would_look_for(store: zm.Store, churn: Any, shop_seen: Any) -> None:
+    models, made, rows, nothing = churn["resolved"]
+    model = store.get_run("one")["train.big"].outputs["model"].id
+    shards = [each.id for each in store.get_run("one")["load"].outputs.lists["rows"]]
+
+    assert models["all"] == made["all"] == churn["models"] == churn["published_models"] == [model]
+    assert [each["id"] for each in models["latest"]] == [model]
+    assert rows["all"] == shards
+    assert (nothing["all"], nothing["latest"]) == ([], None)
+    newest = store.get_run("deeper")["train"].output
+    assert [each["id"] for each in shop_seen["resolved"][0]["latest"]] == [newest.id]
+
+
+def test_tfx_sees_cached_steps_with_the_outputs_of_those_that_made_them(
+    store: zm.Store, shop_seen: Any
+) -> None:
+    for run, cached in (("fresh", set()), ("cached", {"load", "train"}), ("deeper", {"load"})):
+        for name, step in steps_of(store.get_run(run)).items():
+            (found,) = shop_seen["nodes"][run][name]
+            assert found["id"] == step.id
+            assert found["state"]["successful"] is True
+            assert found["state"]["cached"] is step.is_cached is (name in cached)
+            assert seen(found["inputs"]) == slots(step.inputs)
+            assert seen(found["outputs"]) == slots(step.outputs)
+    fresh, again = (shop_seen["nodes"][run]["train"][0]["outputs"] for run in ("fresh", "cached"))
+    assert fresh == again
+
+
+def test_tfx_finds_the_outputs_in_the_cache_of_a_decorated_step(store: zm.Store, shop_seen: Any) -> None:
+    for run, nodes in shop_seen["nodes"].items():
+        for name, (found,) in nodes.items():
+            assert seen(found["cached_outputs"]) == slots(store.get_run(run)[name].outputs)
+
+
+# -- TFX goes on ---------------------------------------------------------------------------------
+
+
+def test_a_tfx_pipeline_takes_the_latest_model_that_was_recorded(
+    tfx_python: str, store: zm.Store, tmp_path: Path
+) -> None:
+    """TFX's own runner, with a Resolver, on `store.connection_config()`; and read back with ours."""
+    raw = store.import_artifact("/late/raw", type="Examples")
+    for number in range(2):
+        late = store.record_run("late", name=f"ours_{number}")
+        with late, late.step("train", inputs={"raw": raw}) as step:
+            step.log_output("model", uri=f"/late/model/{number}", type="Model")
+    trained = store.get_run("ours_1")["train"]
+    model = trained.output
+
+    ran = ask_tfx(tfx_python, "run", store, pipeline="late", root=str(tmp_path))
+
+    run = store.pipelines["late"].latest_run
+    assert store.pipelines["late"].run_names == [run.name, "ours_1", "ours_0"]
+    assert (run.dialect, run.status, run.step_names) == ("tfx", zm.Status.COMPLETED, ran["nodes"])
+    resolver, served = run["latest_model"], run["serve"]
+    assert [event.artifact_id for event in resolver.events([EventType.INTERNAL_OUTPUT])] == [model.id]
+    assert served.input == model
+    assert served.parameters == {"port": 8501}
+    assert served.output.type == "PushedModel"
+    assert served.output.properties["served"] == "/late/model/1 on 8501"
+    assert list(model.consumers) == [served]
+    assert model.producer_step == trained
+    upstream, downstream = served.output.upstream(), raw.downstream()
+    assert set(upstream.artifacts) == {served.output.id, model.id, raw.id}
+    assert set(upstream.steps) == {served.id, trained.id}
+    assert served.output.id in downstream.artifacts
+    assert resolver.id not in downstream.steps

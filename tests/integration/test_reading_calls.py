@@ -1,0 +1,197 @@
+"""How many calls reading takes: it does not grow with the steps of a run, and hardly with the runs.
+
+Counted at the service port, where each call is a round trip to a server.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zen_mlmd import SqliteConfig, Status, Store
+from zen_mlmd.reading.runs import PipelineRunView
+from zen_mlmd.service.base import MetadataService
+from zen_mlmd.service.client import Client
+
+
+class CountingService(MetadataService):
+    """Counts the calls to another service."""
+
+    def __init__(self, service: MetadataService) -> None:
+        self.location = service.location
+        self.calls: Counter[str] = Counter()
+        self._service = service
+
+    def call(self, method: str, request: Any) -> Any:
+        self.calls[method] += 1
+        return self._service.call(method, request)
+
+    def close(self) -> None:
+        self._service.close()
+
+
+class CountedStore(Store):
+    """A store that knows how many calls it made."""
+
+    def __init__(self, path: Path) -> None:
+        config = SqliteConfig(path=str(path))
+        self.service = CountingService(config.open_service())
+        super().__init__(config, Client(self.service))
+
+    @property
+    def calls(self) -> int:
+        return self.service.calls.total()
+
+
+STEPS = ("load", "train", "evaluate")
+
+
+def record(store: Store, pipeline: str, name: str, lr: float) -> None:
+    """Record a run of three steps."""
+    with store.record_run(pipeline, name=name, parameters={"lr": lr}) as run:
+        with run.step("load") as load:
+            rows = load.log_output("rows", uri=f"/{name}/rows", type="Dataset")
+            schema = load.log_output("schema", uri=f"/{name}/schema", type="Schema")
+        with run.step("train", inputs={"rows": rows, "schema": schema}, parameters={"lr": lr}) as train:
+            model = train.log_output("model", uri=f"/{name}/model", type="Model")
+        with run.step("evaluate", inputs={"rows": rows, "model": model}) as evaluate:
+            evaluate.log_output("metrics", uri=f"/{name}/metrics", type="Metrics")
+
+
+def record_long(store: Store, name: str, steps: int) -> None:
+    """Record a run of many steps, each of which takes what the one before made."""
+    with store.record_run("long", name=name) as run:
+        given: dict[str, Any] = {}
+        for number in range(steps):
+            with run.step(f"step{number}", inputs=given) as step:
+                given = {"x": step.log_output("x", uri=f"/{name}/{number}")}
+
+
+def read_all(run: PipelineRunView) -> list[tuple[Any, ...]]:
+    """Look at every step, input, output and producer of a run."""
+    seen: list[tuple[Any, ...]] = []
+    for step in run.step_runs:
+        for what, slots in (("input", step.inputs), ("output", step.outputs)):
+            for name, artifact in slots.items():
+                producer = artifact.producer_step
+                assert producer is not None
+                seen.append(
+                    (run.name, step.name, what, name, artifact.uri, producer.name, artifact.is_cached)
+                )
+    return seen
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 runs: 200 of the pipeline `churn`, and 100 of `fraud` that are mixed among them."""
+    made = tmp_path_factory.mktemp("calls") / "metadata.db"
+    with CountedStore(made) as store:
+        for number in range(300):
+            pipeline = "fraud" if number % 3 == 2 else "churn"
+            record(store, pipeline, f"run_{number:03}", number / 1000)
+        record_long(store, "short", 3)
+        record_long(store, "long", 60)
+    return made
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[CountedStore]:
+    """A store that has not read anything yet."""
+    with CountedStore(path) as opened:
+        yield opened
+
+
+def calls_for(path: Path, name: str) -> Counter[str]:
+    with CountedStore(path) as store:
+        read_all(store.get_run(name))
+        return store.service.calls
+
+
+def test_a_run_of_60_steps_takes_the_calls_of_a_run_of_3(path: Path) -> None:
+    short, long = calls_for(path, "short"), calls_for(path, "long")
+
+    assert short == long
+    assert long.total() <= 10
+
+
+def test_what_was_read_is_right(store: CountedStore) -> None:
+    assert read_all(store.get_run("run_007")) == [
+        ("run_007", "load", "output", "rows", "/run_007/rows", "load", False),
+        ("run_007", "load", "output", "schema", "/run_007/schema", "load", False),
+        ("run_007", "train", "input", "rows", "/run_007/rows", "load", False),
+        ("run_007", "train", "input", "schema", "/run_007/schema", "load", False),
+        ("run_007", "train", "output", "model", "/run_007/model", "train", False),
+        ("run_007", "evaluate", "input", "model", "/run_007/model", "train", False),
+        ("run_007", "evaluate", "input", "rows", "/run_007/rows", "load", False),
+        ("run_007", "evaluate", "output", "metrics", "/run_007/metrics", "evaluate", False),
+    ]
+
+
+def test_200_runs_with_steps_inputs_outputs_and_producers_take_at_most_30_calls(store: CountedStore) -> None:
+    runs = list(store.pipelines["churn"].runs)
+    seen = [each for run in runs for each in read_all(run)]
+
+    assert len(runs) == 200
+    assert {run.status for run in runs} == {Status.COMPLETED}
+    assert len(seen) == 200 * 8
+    assert all(uri.startswith(f"/{run}/") for run, _, _, _, uri, _, _ in seen)
+    assert store.calls <= 30, store.service.calls
+
+
+def test_parents_cost_nothing_more(store: CountedStore) -> None:
+    runs = list(store.pipelines["churn"].runs)
+    parents = [
+        {step.name: [parent.name for parent in step.parents] for step in run.step_runs} for run in runs
+    ]
+
+    assert parents == [{"load": [], "train": ["load"], "evaluate": ["load", "train"]}] * 200
+    assert store.calls <= 30, store.service.calls
+
+
+def test_listing_the_newest_50_of_300_runs_with_their_status_takes_few_calls(store: CountedStore) -> None:
+    found = store.list_runs("parameters.lr < 1", limit=50)
+    shown = [(run.name, run.pipeline, run.status, run.duration_s) for run in found]
+
+    assert [name for name, *_ in shown] == [f"run_{number:03}" for number in range(299, 249, -1)]
+    assert {status for _, _, status, _ in shown} == {Status.COMPLETED}
+    assert {pipeline for _, pipeline, _, _ in shown} == {"churn", "fraud"}
+    assert store.calls <= 4, store.service.calls
+
+
+def test_listing_them_with_their_steps_takes_few_calls_more(store: CountedStore) -> None:
+    found = store.list_runs("parameters.lr < 1", limit=50)
+
+    assert all([step.name for step in run.step_runs] == list(STEPS) for run in found)
+    assert store.calls <= 20, store.service.calls
+
+
+def test_looking_at_one_run_of_a_listing_does_not_load_the_others(store: CountedStore) -> None:
+    run = next(iter(store.pipelines["churn"].runs))
+    read_all(run)
+    loaded_with_it = store.calls
+
+    assert loaded_with_it <= 12, store.service.calls
+    read_all(run)
+    assert store.calls == loaded_with_it
+
+
+def test_outputs_taken_from_the_cache_know_their_producers_without_a_call_each(tmp_path: Path) -> None:
+    """40 steps of one run re-use what 40 steps of another made."""
+    with CountedStore(tmp_path / "cached.db") as store:
+        record_long(store, "made", 40)
+        with store.record_run("long", name="reused") as run:
+            for step in store.get_run("made").step_runs:
+                run.reuse_step(step.name, inputs=dict(step.inputs), outputs=dict(step.outputs))
+
+    with CountedStore(tmp_path / "cached.db") as store:
+        steps = store.get_run("reused").step_runs
+        makers = [step.output.producer_step for step in steps]
+
+        assert [maker and maker.name for maker in makers] == [step.name for step in steps]
+        assert all(step.output.is_cached for step in steps)
+        assert all(step.input.is_cached for step in steps[1:])
+        assert store.calls <= 12, store.service.calls

@@ -1,0 +1,221 @@
+"""What TFX's own library finds in a metadata store. Run by a Python that has TFX, not by ours.
+
+    python tfx_reads.py read < request.json     reads runs with tfx.orchestration.portable.mlmd
+    python tfx_reads.py run < request.json      runs a TFX pipeline whose Resolver looks for a model
+
+A request names the store by MLMD's own connection config, serialized; the last line printed is the
+answer, as JSON. Needs nothing but the packages `ml-pipelines-sdk` and `ml-metadata`.
+"""
+
+# No `from __future__ import annotations`: TFX reads a component's annotations as objects.
+# mypy: disable-error-code="import-not-found, untyped-decorator"
+
+import base64
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
+from tfx.orchestration import metadata, pipeline
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.portable import cache_utils
+from tfx.orchestration.portable.input_resolution import channel_resolver
+from tfx.orchestration.portable.mlmd import artifact_lib, context_lib, event_lib, execution_lib
+from tfx.proto.orchestration import pipeline_pb2
+from tfx.types import Channel
+from tfx.types.standard_artifacts import Model, PushedModel
+
+
+def config_of(request: dict[str, Any]) -> Any:
+    """Return the connection config of a request: a database's, or a gRPC server's."""
+    return getattr(mlmd, request["config_type"]).FromString(base64.b64decode(request["config"]))
+
+
+def contexts_of(handle: Any, pipeline_name: str, run: str, node: str) -> list[Any]:
+    """Return the contexts of a node in a run, as TFX's launcher prepares them before it runs a node."""
+    wanted = pipeline_pb2.NodeContexts()
+    for kind, name in (
+        ("pipeline", pipeline_name),
+        ("pipeline_run", run),
+        ("node", f"{pipeline_name}.{node}"),
+    ):
+        context = wanted.contexts.add()
+        context.type.name = kind
+        context.name.field_value.string_value = name
+    return list(context_lib.prepare_contexts(handle, wanted))
+
+
+def shown(artifacts: Any) -> dict[str, list[dict[str, Any]]]:
+    """Return TFX artifacts by key, as plain values."""
+    return {
+        key: [
+            {
+                "id": each.id,
+                "type": each.type_name,
+                "class": type(each).__name__,
+                "uri": each.uri,
+                "live": each.mlmd_artifact.state == mlmd.Artifact.LIVE,
+                "published": each.state == "published",
+            }
+            for each in found
+        ]
+        for key, found in artifacts.items()
+    }
+
+
+def state(execution: Any) -> dict[str, bool]:
+    """Return what TFX takes an execution for."""
+    return {
+        "successful": execution_lib.is_execution_successful(execution),
+        "failed": execution_lib.is_execution_failed(execution),
+        "active": execution_lib.is_execution_active(execution),
+        "cached": execution.last_known_state == mlmd.Execution.CACHED,
+    }
+
+
+def read_node(handle: Any, pipeline_name: str, run: str, node: str) -> list[dict[str, Any]]:
+    """Return the executions of a node in a run, with their inputs and outputs."""
+    contexts = contexts_of(handle, pipeline_name, run, node)
+    executions = execution_lib.get_executions_associated_with_all_contexts(handle, contexts)
+    return [
+        {
+            "id": each.id,
+            "state": state(each),
+            "inputs": shown(execution_lib.get_input_artifacts(handle, each.id)),
+            "outputs": shown(execution_lib.get_output_artifacts(handle, each.id)),
+            "input_ids": event_lib.reconstruct_artifact_id_multimap(
+                [e for e in events_of(handle, each.id) if event_lib.is_valid_input_event(e)]
+            ),
+            "cached_outputs": cached_outputs(handle, each.id),
+        }
+        for each in sorted(executions, key=lambda each: int(each.id))
+    ]
+
+
+def events_of(handle: Any, execution_id: int) -> list[Any]:
+    """Return the events of one execution."""
+    return list(handle.store.get_events_by_execution_ids([execution_id]))
+
+
+def cached_outputs(handle: Any, execution_id: int) -> Any:
+    """Return what TFX's cache would serve under an execution's key; None where it would serve nothing."""
+    kind = handle.store.get_context_type("execution_cache").id
+    keys = [each for each in handle.store.get_contexts_by_execution(execution_id) if each.type_id == kind]
+    if not keys:
+        return None
+    found = cache_utils.get_cached_outputs(handle, keys[0])
+    return None if found is None else shown(found)
+
+
+def runs_of(handle: Any, pipeline_id: int) -> dict[str, dict[str, Any]]:
+    """Return the runs of a pipeline: its children, as TFX's partial runs look for them."""
+    kind = handle.store.get_context_type("pipeline_run").id
+    return {
+        each.name: {
+            "id": each.id,
+            "parents": [parent.name for parent in handle.store.get_parent_contexts_by_context(each.id)],
+        }
+        for each in handle.store.get_children_contexts_by_context(pipeline_id)
+        if each.type_id == kind
+    }
+
+
+def channel(pipeline_name: str, node: str, key: str, type_name: str) -> Any:
+    """Return where a TFX node of that pipeline looks for an input; without a node, all of the pipeline's."""
+    wanted = pipeline_pb2.InputSpec.Channel(output_key=key)
+    wanted.artifact_query.type.name = type_name
+    queries = [("pipeline", pipeline_name)]
+    if node:
+        wanted.producer_node_query.id = node
+        queries.append(("node", f"{pipeline_name}.{node}"))
+    for kind, name in queries:
+        query = wanted.context_queries.add()
+        query.type.name = kind
+        query.name.field_value.string_value = name
+    return wanted
+
+
+def resolve(handle: Any, pipeline_name: str, wanted: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return what channels resolve to, and the latest of it by TFX's strategy."""
+    answers = []
+    for each in wanted:
+        found = channel_resolver.resolve_single_channel(handle, channel(pipeline_name, **each))
+        latest = LatestArtifactStrategy().resolve_artifacts(handle.store, {"latest": found})
+        answers.append({"all": sorted(one.id for one in found), "latest": shown(latest or {}).get("latest")})
+    return answers
+
+
+def count(handle: Any) -> dict[str, int]:
+    """Return how much there is in the store: TFX shall find things rather than make them anew."""
+    store = handle.store
+    return {
+        "contexts": len(store.get_contexts()),
+        "context_types": len(store.get_context_types()),
+        "executions": len(store.get_executions()),
+        "artifacts": len(store.get_artifacts()),
+    }
+
+
+def read(request: dict[str, Any]) -> dict[str, Any]:
+    """Read the runs that a request names."""
+    name = request["pipeline"]
+    with metadata.Metadata(config_of(request)) as handle:
+        before = count(handle)
+        context = context_lib.register_context_if_not_exists(handle, "pipeline", name)
+        answer = {
+            "pipeline_id": context.id,
+            "runs": runs_of(handle, context.id),
+            "nodes": {
+                run: {node: read_node(handle, name, run, node) for node in nodes}
+                for run, nodes in request["nodes"].items()
+            },
+            "resolved": resolve(handle, name, request["channels"]),
+            "models": sorted(each.id for each in handle.get_qualified_artifacts([context], "Model")),
+            "published_models": sorted(
+                each.id
+                for each in handle.get_published_artifacts_by_type_within_context(["Model"], context.id)[
+                    "Model"
+                ]
+            ),
+            "properties": {
+                each.id: {
+                    key: each.get_custom_property(key)
+                    for key in each.mlmd_artifact.custom_properties
+                    if not key.startswith("zen_mlmd.")
+                }
+                for each in artifact_lib.get_artifacts_by_ids(handle, request["artifacts"])
+            },
+        }
+        return {**answer, "before": before, "after": count(handle)}
+
+
+@component
+def serve(model: InputArtifact[Model], pushed: OutputArtifact[PushedModel], port: Parameter[int]) -> None:
+    """Pretend to serve a model."""
+    pushed.set_string_custom_property("served", f"{model.uri} on {port}")
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Run a TFX pipeline of the requested name: a Resolver for the latest Model, and a node that takes it."""
+    latest = Resolver(strategy_class=LatestArtifactStrategy, model=Channel(type=Model)).with_id(
+        "latest_model"
+    )
+    taker = serve(model=latest.outputs["model"], port=8501)
+    LocalDagRunner().run(
+        pipeline.Pipeline(
+            pipeline_name=request["pipeline"],
+            pipeline_root=request["root"],
+            components=[latest, taker],
+            metadata_connection_config=config_of(request),
+        )
+    )
+    return {"nodes": [latest.id, taker.id]}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"read": read, "run": run}[sys.argv[1]](json.load(sys.stdin))))
