@@ -41,9 +41,9 @@ from zen_mlmd.cli import runs as run_commands
 from zen_mlmd.cli.main import COMMANDS, LazyGroup, cli, main
 from zen_mlmd.cli.output import plain, text_of, to_csv, to_json, to_yaml, took
 from zen_mlmd.cli.safe import safe, safe_lines
-from zen_mlmd.lineage.text import DEPTH, draw_tree
 from zen_mlmd.flavors import FLAVORS, SqliteConfig, config_from_url
 from zen_mlmd.lineage.graph import LineageGraph
+from zen_mlmd.lineage.text import DEPTH, draw_tree
 from zen_mlmd.model import Artifact, Event, EventType, Slot, Status, StepRun
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -263,9 +263,9 @@ def test_a_property_that_its_type_declares_lies_where_tfx_looks_for_it(store: St
 
 def test_listing_filters_and_tables(store: Store) -> None:
     for number in range(5):
-        with store.record_run("p" if number % 2 else "q", parameters={"depth": number}) as run:
-            with run.step("s") as step:
-                step.log_output("m", uri=f"mem://{number}", type="Model", properties={"auc": number / 10})
+        pipeline = "p" if number % 2 else "q"
+        with store.record_run(pipeline, parameters={"depth": number}) as run, run.step("s") as step:
+            step.log_output("m", uri=f"mem://{number}", type="Model", properties={"auc": number / 10})
     assert [run.parameters["depth"] for run in store.list_runs("parameters.depth > 1")] == [4, 3, 2]
     assert [run.parameters["depth"] for run in store.list_runs(pipeline="q", limit=2)] == [4, 2]
     assert len(store.list_runs("pipeline = p and status = completed and started_at > now-1h")) == 2
