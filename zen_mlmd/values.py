@@ -48,7 +48,9 @@ def loads(text: str) -> Any:
         data = json.loads(text)
         return _decode(data) if "$" in text else data
     except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
-        raise InvalidValueError("a recorded value cannot be read back: damaged JSON text") from error
+        raise InvalidValueError(
+            "a recorded value cannot be read back: damaged JSON text", hint="its writer must record it anew"
+        ) from error
 
 
 def _encode(value: Any, path: str, depth: int) -> Any:

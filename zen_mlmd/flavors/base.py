@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from zen_mlmd.errors import ConfigError
@@ -31,7 +31,7 @@ class StoreConfig(BaseModel, abc.ABC):
     flavor: ClassVar[str]
     schemes: ClassVar[tuple[str, ...]]
 
-    wait_s: float = 20.0
+    wait_s: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     trusted: bool = False
 
     @property

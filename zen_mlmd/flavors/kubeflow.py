@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import SplitResult
@@ -39,7 +40,7 @@ class KubeflowConfig(StoreConfig):
     token: SecretStr = SecretStr("")
     metadata: dict[str, SecretStr] = Field(default_factory=dict)
     max_message_bytes: int = Field(default=100 * 2**20, gt=0)
-    timeout_s: float = Field(default=60.0, gt=0)
+    timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
 
     @field_validator("host")
     @classmethod
@@ -47,6 +48,26 @@ class KubeflowConfig(StoreConfig):
         if not host or any(char.isspace() or char in "/\0" for char in host):
             raise ValueError("must be a host's name or address")
         return host
+
+    @field_validator("token")
+    @classmethod
+    def _token(cls, token: SecretStr) -> SecretStr:
+        if not _VALUE.fullmatch(token.get_secret_value()):
+            raise ValueError("must be printable ASCII")
+        return token
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata(cls, metadata: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in metadata.items():
+            lower = name.lower()
+            if not _NAME.fullmatch(lower) or lower.startswith("grpc-") or lower.endswith("-bin"):
+                raise ValueError(
+                    "names must be letters, digits and -_., not begin with grpc- or end with -bin"
+                )
+            if not _VALUE.fullmatch(value.get_secret_value()):
+                raise ValueError("values must be printable ASCII")
+        return metadata
 
     @model_validator(mode="before")
     @classmethod
@@ -63,8 +84,8 @@ class KubeflowConfig(StoreConfig):
 
     @property
     def location(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
+        """`host:port`, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
     def from_url(cls, url: SplitResult, options: dict[str, str]) -> KubeflowConfig:
@@ -77,7 +98,7 @@ class KubeflowConfig(StoreConfig):
         fields.update(options)
         if url.hostname:
             fields["host"] = url.hostname
-        if url.port:
+        if url.port is not None:
             fields["port"] = url.port
         return cls.checked(**fields)
 
@@ -132,5 +153,9 @@ class KubeflowConfig(StoreConfig):
                 f"{self.location}: cannot read {path}: {error.strerror}", hint="give the path of a PEM file"
             ) from None
 
+
+# What gRPC takes as request metadata; https://grpc.github.io/grpc/core/md_doc__p_r_o_t_o_c_o_l-_h_t_t_p2.html
+_NAME = re.compile(r"[0-9a-z_.-]+")
+_VALUE = re.compile(r"[ -~]*")
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -8,7 +8,9 @@ that says what is wrong.
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, unquote
 
@@ -23,6 +25,16 @@ from zen_mlmd.service.native import NativeService
 
 SCHEMA_VERSION = 10
 """Of ml-metadata 1.14 to 1.21."""
+
+_STATEMENT_BYTES = 2**12
+"""What a statement has besides the one long string that is in it."""
+
+_MAKING_S = 20.0
+"""How long tables without a schema version are taken for tables that somebody is just making."""
+
+_TLS_IDLE_S = 10.0
+"""An encrypted connection that was idle for longer is opened anew. ml-metadata's client connects again by
+itself to a server that ended an idle connection, without TLS if the server has none by then (measured)."""
 
 
 class MysqlConfig(StoreConfig):
@@ -52,14 +64,30 @@ class MysqlConfig(StoreConfig):
     ssl_key: str = ""
     ssl_cipher: str = ""
     ssl_verify_server_cert: bool = False
-    connect_timeout_s: float = Field(default=5.0, gt=0)
+    connect_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
 
     @field_validator("database")
     @classmethod
     def _database(cls, name: str) -> str:
         if any(char in name for char in "`\0/\\.") or name != name.strip():
             raise ValueError("must not hold a backquote, dot, slash, backslash, NUL or outer blanks")
+        if not name.isascii():
+            raise ValueError("must be ASCII: ml-metadata's client sends other letters wrongly")
         return name
+
+    @field_validator("user")
+    @classmethod
+    def _user(cls, user: str) -> str:
+        if not user.isascii() or not user.isprintable():
+            raise ValueError("must be printable ASCII: ml-metadata's client sends other letters wrongly")
+        return user
+
+    @field_validator("password")
+    @classmethod
+    def _password(cls, password: SecretStr) -> SecretStr:
+        if "\0" in password.get_secret_value():
+            raise ValueError("must not hold NUL, where ml-metadata's client would cut it")
+        return password
 
     @field_validator("host")
     @classmethod
@@ -75,8 +103,9 @@ class MysqlConfig(StoreConfig):
 
     @property
     def location(self) -> str:
-        """`user@host:port/database`."""
-        return f"{self.user}@{self.socket or f'{self.host}:{self.port}'}/{self.database}"
+        """`user@host:port/database`, an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user}@{self.socket or f'{host}:{self.port}'}/{self.database}"
 
     @classmethod
     def from_url(cls, url: SplitResult, options: dict[str, str]) -> MysqlConfig:
@@ -84,7 +113,7 @@ class MysqlConfig(StoreConfig):
         fields: dict[str, object] = dict(options)
         if url.hostname:
             fields["host"] = url.hostname
-        if url.port:
+        if url.port is not None:
             fields["port"] = url.port
         if url.username is not None:
             fields["user"] = unquote(url.username)
@@ -97,8 +126,7 @@ class MysqlConfig(StoreConfig):
         """Return MLMD's `ConnectionConfig`, with the password in clear."""
         config = mlmd.ConnectionConfig()
         mysql = config.mysql
-        # MLMD pastes the name into SQL as it is.
-        mysql.database = self.database if self.database.isidentifier() else f"`{self.database}`"
+        mysql.database = f"`{self.database}`"  # MLMD pastes it into SQL as it is
         mysql.user, mysql.password = self.user, self.password.get_secret_value()
         mysql.skip_db_creation = True
         if self.socket:
@@ -135,7 +163,12 @@ class MysqlConfig(StoreConfig):
         config = self.connection_config()
         config.mysql.skip_db_creation = state.database_exists
         service = NativeService(
-            config, location=self.location, probe=self._probe, limits=MYSQL, upgrade=upgrade
+            config,
+            location=self.location,
+            probe=self._probe,
+            limits=replace(MYSQL, string_bytes=_string_bytes(state)),
+            upgrade=upgrade,
+            max_idle_s=_TLS_IDLE_S if self.tls else math.inf,
         )
         service.open()
         return service
@@ -144,10 +177,10 @@ class MysqlConfig(StoreConfig):
         return probe(self._target(), timeout_s=self.connect_timeout_s)
 
     def _settled(self) -> Probe:
-        """Look at the database; if it has tables but no schema yet, somebody may just be making it."""
-        deadline = time.monotonic() + self.connect_timeout_s
+        """Look at the database, once whoever may just be making MLMD's tables has made them."""
+        deadline = time.monotonic() + _MAKING_S
         state = self._probe()
-        while state.tables and state.schema_version is None and time.monotonic() < deadline:
+        while state.begun and state.schema_version is None and time.monotonic() < deadline:
             time.sleep(0.1)
             state = self._probe()
         return state
@@ -196,3 +229,9 @@ class MysqlConfig(StoreConfig):
             ssl_key=self.ssl_key,
             ssl_cipher=self.ssl_cipher,
         )
+
+
+def _string_bytes(state: Probe) -> int:
+    """Return the longest string, in bytes as SQL text, that fits a column and one of the server's packets."""
+    packet = max(state.max_allowed_packet - _STATEMENT_BYTES, 0)
+    return packet if MYSQL.string_bytes is None else min(packet, MYSQL.string_bytes)

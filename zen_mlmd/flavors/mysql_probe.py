@@ -145,6 +145,7 @@ class Probe:
         schema_version: MLMD's, of the table MLMDEnv; None if there is no such table or no row in it.
         schema_rows: Rows of MLMDEnv; MLMD wants exactly 1.
         max_allowed_packet: The longest statement that the server takes, in bytes.
+        begun: Whether it has the table that MLMD makes first.
     """
 
     server_version: str
@@ -155,6 +156,7 @@ class Probe:
     schema_version: int | None
     schema_rows: int
     max_allowed_packet: int
+    begun: bool = False
 
 
 def probe(target: MysqlTarget, *, timeout_s: float = 5.0) -> Probe:
@@ -341,7 +343,7 @@ class _Attempt:
 
     def _look(self, connection: _NativeLogin) -> Probe:
         ((version, packet),) = connection.rows("SELECT VERSION(), @@max_allowed_packet")
-        exists, tables, schema, rows = True, 0, None, 0
+        exists, tables, begun, schema, rows = True, 0, False, None, 0
         try:
             connection.select_db(self.target.database)
         except pymysql.MySQLError as error:
@@ -349,8 +351,9 @@ class _Attempt:
                 raise
             exists = False
         if exists:
-            ((tables,),) = connection.rows(
-                "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"
+            ((tables, begun),) = connection.rows(
+                "SELECT COUNT(*), MAX(table_name = 'Type')"
+                " FROM information_schema.tables WHERE table_schema = DATABASE()"
             )
             schema, rows = self._schema(connection)
         return Probe(
@@ -362,6 +365,7 @@ class _Attempt:
             schema_version=schema,
             schema_rows=rows,
             max_allowed_packet=int(packet),
+            begun=bool(begun),
         )
 
     def _schema(self, connection: _NativeLogin) -> tuple[int | None, int]:

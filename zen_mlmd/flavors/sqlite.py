@@ -18,12 +18,12 @@ from urllib.parse import SplitResult, quote, unquote
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import field_validator
 
-from zen_mlmd.errors import ConfigError, DatabaseMissingError, NotMlmdError
+from zen_mlmd.errors import ConfigError, DatabaseMissingError, GrantMissingError, NotMlmdError
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.native import NativeService
 
-_MAGIC = b"SQLite format 3\0"
+_PAGE = 4096
 _Mode = mlmd.SqliteMetadataSourceConfig.ConnectionMode
 
 
@@ -50,7 +50,10 @@ class SqliteConfig(StoreConfig):
             raise ValueError("must be a local file, not a URL")
         if not path.strip() or "\0" in path:
             raise ValueError("must name a file")
-        return path if path == ":memory:" else str(Path(path).expanduser().absolute())
+        try:
+            return path if path == ":memory:" else str(Path(path).expanduser().absolute())
+        except RuntimeError:
+            raise ValueError("begins with ~, and there is no such user") from None
 
     @property
     def location(self) -> str:
@@ -64,7 +67,7 @@ class SqliteConfig(StoreConfig):
             raise ConfigError(
                 "an sqlite URL names no host", hint="sqlite:///relative.db or sqlite:////absolute.db"
             )
-        return cls.checked(path=unquote(url.path[1:]) or ":memory:", **options)
+        return cls.checked(**{**options, "path": unquote(url.path[1:]) or ":memory:"})
 
     def connection_config(self) -> mlmd.ConnectionConfig:
         """Return MLMD's `ConnectionConfig`."""
@@ -83,6 +86,7 @@ class SqliteConfig(StoreConfig):
 
         Raises:
             DatabaseMissingError: Its folder does not exist, or it is to be only read and not there.
+            GrantMissingError: You may not read it, or not write in its folder.
             NotMlmdError: The file is something else.
             SchemaVersionError: Its schema is another than ml-metadata's.
         """
@@ -90,7 +94,7 @@ class SqliteConfig(StoreConfig):
             service = NativeService(self.connection_config(), location=self.location)
         else:
             self._look()
-            lock = None if self.read_only else WriteLock(self.path, timeout_s=max(self.wait_s, 30.0))
+            lock = None if self.read_only else WriteLock(self.path, timeout_s=self.wait_s)
             service = NativeService(
                 self.connection_config(),
                 location=self.location,
@@ -98,8 +102,15 @@ class SqliteConfig(StoreConfig):
                 write_lock=None if lock is None else lambda: lock,
                 upgrade=upgrade,
             )
-        service.open()
+        service.open(writes=upgrade or not self._has_schema())
         return service
+
+    def _has_schema(self) -> bool:
+        """Tell whether the file holds more than SQLite's first page, as only a made one does."""
+        try:
+            return Path(self.path).stat().st_size > _PAGE
+        except OSError:
+            return False
 
     def _look(self) -> None:
         file = Path(self.path)
@@ -113,15 +124,15 @@ class SqliteConfig(StoreConfig):
                     f"{self.location}: there is no folder {file.parent}", hint=f"mkdir -p {file.parent}"
                 )
             if not os.access(file.parent, os.W_OK):
-                raise DatabaseMissingError(f"{self.location}: you may not write in {file.parent}")
+                raise GrantMissingError(
+                    f"{self.location}: you may not write in {file.parent}",
+                    hint="choose another folder, or have its rights changed",
+                )
             return
-        try:
-            with file.open("rb") as stream:
-                head = stream.read(len(_MAGIC))
-        except OSError as error:
-            raise NotMlmdError(f"{self.location}: cannot be read: {error.strerror}") from None
-        if head and head != _MAGIC:
-            raise NotMlmdError(f"{self.location}: is not an SQLite file", hint="is the path right?")
+        # No look into it: closing it would cancel the locks that SQLite has on it in this process
+        # (https://www.sqlite.org/howtocorrupt.html, 2.2), and another process would delete its WAL.
+        if not os.access(file, os.R_OK):
+            raise GrantMissingError(f"{self.location}: you may not read it", hint="have its rights changed")
 
     def _make(self) -> None:
         """Make a missing file in WAL mode, where ml-metadata offers no switch.
@@ -131,9 +142,10 @@ class SqliteConfig(StoreConfig):
         """
         if self.read_only or self.journal_mode == "delete" or Path(self.path).exists():
             return
-        handle, name = tempfile.mkstemp(dir=Path(self.path).parent, prefix=".zen_mlmd-", suffix=".db")
-        os.close(handle)
+        name = ""
         try:
+            handle, name = tempfile.mkstemp(dir=Path(self.path).parent, prefix=".zen_mlmd-", suffix=".db")
+            os.close(handle)
             with closing(sqlite3.connect(name)) as database:
                 database.execute("PRAGMA journal_mode=WAL")
             Path(name).chmod(0o666 & ~_umask())
@@ -146,7 +158,8 @@ class SqliteConfig(StoreConfig):
                 hint="on a network drive use journal_mode=delete",
             ) from None
         finally:
-            Path(name).unlink(missing_ok=True)
+            if name:
+                Path(name).unlink(missing_ok=True)
 
 
 def _umask() -> int:

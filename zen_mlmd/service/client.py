@@ -175,23 +175,19 @@ class Client:
 
     def events_of_artifacts(self, ids: Sequence[int]) -> list[mlmd.Event]:
         """Return all events of these artifacts, whatever their type."""
-        return [
-            event
-            for batch in _batches(ids)
-            for event in self.read(
-                "GetEventsByArtifactIDs", rpc.GetEventsByArtifactIDsRequest(artifact_ids=batch)
-            ).events
-        ]
+        events: list[mlmd.Event] = []
+        for batch in _batches(ids):
+            request = rpc.GetEventsByArtifactIDsRequest(artifact_ids=batch)
+            events.extend(self.read("GetEventsByArtifactIDs", request).events)
+        return events
 
     def events_of_executions(self, ids: Sequence[int]) -> list[mlmd.Event]:
         """Return all events of these executions, whatever their type."""
-        return [
-            event
-            for batch in _batches(ids)
-            for event in self.read(
-                "GetEventsByExecutionIDs", rpc.GetEventsByExecutionIDsRequest(execution_ids=batch)
-            ).events
-        ]
+        events: list[mlmd.Event] = []
+        for batch in _batches(ids):
+            request = rpc.GetEventsByExecutionIDsRequest(execution_ids=batch)
+            events.extend(self.read("GetEventsByExecutionIDs", request).events)
+        return events
 
     # -- contexts --------------------------------------------------------------------------------
 

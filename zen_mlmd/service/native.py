@@ -13,6 +13,7 @@ What it does that shapes this module (ml-metadata 1.17.1 and 1.21.0, measured):
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import re
@@ -48,7 +49,7 @@ _SCHEMA = re.compile(
 _MAKING = re.compile(r"concurrent connection to the empty database|deadlock", re.IGNORECASE)
 """What openers of a database say while another makes its tables; the tables are whole soon after."""
 
-_MAKING_S = 10.0
+_MAKING_S = 20.0
 _inherited: list[Any] = []
 """Handles of a parent process: to free one would close the parent's connection."""
 
@@ -67,6 +68,9 @@ class NativeService(base.MetadataService):
         limits: What the database's columns hold.
         write_lock: Held around each write; None if the database orders writers itself.
         upgrade: Let ml-metadata migrate an older schema, in place and for ever.
+        max_idle_s: A handle that was idle for longer is opened anew, after the probe: a server that ended
+            an idle connection is otherwise connected to again by the core itself, and in clear if it
+            offers no TLS any more.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class NativeService(base.MetadataService):
         limits: Limits = SQLITE,
         write_lock: Callable[[], AbstractContextManager[Any]] | None = None,
         upgrade: bool = False,
+        max_idle_s: float = math.inf,
     ) -> None:
         self.location = location
         self._config = config.SerializeToString()
@@ -87,6 +92,8 @@ class NativeService(base.MetadataService):
         self._write_lock = write_lock or contextlib.nullcontext
         self._handle: Any = None
         self._droppable = not config.HasField("fake_database")
+        self._max_idle_s = max_idle_s
+        self._used_at = 0.0
         self._lock = threading.RLock()
         _services.add(self)
 
@@ -114,13 +121,16 @@ class NativeService(base.MetadataService):
         with self._lock:
             self._handle = None
 
-    def open(self) -> None:
+    def open(self, *, writes: bool = True) -> None:
         """Open the handle now, so that what is wrong is said now.
+
+        Args:
+            writes: Opening may write: the schema into an empty database, say.
 
         Raises:
             ConnectionFailedError: It cannot be opened.
         """
-        with self._write_lock(), self._lock:
+        with self._write_lock() if writes else contextlib.nullcontext(), self._lock:
             self._opened()
 
     def _opened(self) -> Any:
@@ -135,26 +145,28 @@ class NativeService(base.MetadataService):
                 self._probe()
             try:
                 return core.CreateMetadataStore(self._config, self._migration)
-            except RuntimeError as error:
-                if not _MAKING.search(str(error)) or time.monotonic() > deadline:
-                    raise self._open_error(str(error)) from None
+            except (RuntimeError, UnicodeDecodeError) as error:
+                text = _text_of(error)
+                if not _MAKING.search(text) or time.monotonic() > deadline:
+                    raise self._open_error(text) from None
             time.sleep(random.uniform(0.02, 0.1))  # noqa: S311
 
     def _run(
         self, run: Callable[[Any, bytes], tuple[bytes, bytes, int]], request: Any
     ) -> tuple[bytes, str, int]:
+        if time.monotonic() - self._used_at > self._max_idle_s:
+            self._handle = None
         data, text, code = run(self._handle or self._opened(), request.SerializeToString())
+        self._used_at = time.monotonic()
         if not code:
             return data, "", 0
         message = text.decode("utf-8", "replace")
-        if self._droppable and (
-            code in (base.INTERNAL, base.UNKNOWN, base.DATA_LOSS) or _LOST.search(message)
-        ):
+        if self._droppable and (code in (base.INTERNAL, base.UNKNOWN, base.DATA_LOSS) or _is_lost(message)):
             self._handle = None
         return data, message, code
 
     def _error(self, code: int, text: str, method: str) -> ZenMlmdError:
-        if code in (base.INTERNAL, base.FAILED_PRECONDITION, base.UNKNOWN) and _LOST.search(text):
+        if code in (base.INTERNAL, base.FAILED_PRECONDITION, base.UNKNOWN) and _is_lost(text):
             return ConnectionLostError(
                 f"{self.location}: the connection was lost during {method}",
                 hint="is the server up? the next call connects again by itself",
@@ -162,7 +174,6 @@ class NativeService(base.MetadataService):
         return base.error_from_code(code, text, location=self.location, method=method)
 
     def _open_error(self, text: str) -> ConnectionFailedError:
-        line = " ".join(text.split())[:500]
         if _LOST.search(text):
             return UnreachableError(
                 f"{self.location}: the server went away while connecting", hint="is the server up? try again"
@@ -178,7 +189,7 @@ class NativeService(base.MetadataService):
                 f"{self.location}: its MLMD schema is {theirs}, and this ml-metadata's is {ours}", hint=hint
             )
         return NotMlmdError(
-            f"{self.location}: ml-metadata cannot open it: {line}",
+            f"{self.location}: ml-metadata cannot open it: {base.first_line(text)}",
             hint="is it an MLMD database, whole, and may you read and write it?",
         )
 
@@ -187,6 +198,17 @@ class NativeService(base.MetadataService):
             _inherited.append(self._handle)
         self._handle = None
         self._lock = threading.RLock()
+
+
+def _is_lost(text: str) -> bool:
+    """Tell a lost connection by what the client said last: before it stands what somebody recorded."""
+    said = text[text.rfind("mysql_") :] if "mysql_" in text else ""
+    return text.startswith("Transaction already open") or _LOST.search(said) is not None
+
+
+def _text_of(error: RuntimeError | UnicodeDecodeError) -> str:
+    """Return what the core said, also where that is no UTF-8 (a server that speaks German, say)."""
+    return error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _forget_handles() -> None:

@@ -15,6 +15,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from zen_mlmd.errors import (
     ConnectionFailedError,
     ConnectionLostError,
+    HostNotFoundError,
     NotMlmdError,
     StoreError,
     TlsError,
@@ -72,6 +73,7 @@ class RemoteService(base.MetadataService):
         self._metadata: Sequence[tuple[str, str]] = [(k.lower(), v) for k, v in endpoint.metadata.items()]
         self._lock = threading.Lock()
         self._channel: Any = None
+        self._reached = False
         self._methods: dict[str, Any] = {}
         _services.add(self)
 
@@ -82,7 +84,8 @@ class RemoteService(base.MetadataService):
         try:
             return send(request, timeout=self._endpoint.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise self._error(error, method) from None
+            failed = self._error(error, method)
+        raise failed  # here, lest it keep the RpcError, which quotes what was recorded, as its context
 
     def open(self) -> None:
         """Ask the server one small question, so that what is wrong is said now.
@@ -92,6 +95,12 @@ class RemoteService(base.MetadataService):
         """
         try:
             self.call("GetContextTypes", rpc.GetContextTypesRequest())
+            self._reached = True
+        except ConnectionLostError as error:
+            raise UnreachableError(
+                f"{self.location}: no answer within {self._endpoint.timeout_s:g} s, or a broken connection",
+                hint="is it an MLMD gRPC server, and up? a slow one needs a larger timeout_s",
+            ) from error
         except StoreError as error:
             if error.mlmd_code == base.UNIMPLEMENTED:
                 raise NotMlmdError(
@@ -141,7 +150,10 @@ class RemoteService(base.MetadataService):
         if code == base.UNAVAILABLE:
             return self._unavailable(text, lower, method)
         if code == base.CANCELLED and "fork" in lower:
-            return ConnectionLostError(f"{self.location}: {method}: the channel did not outlive a fork")
+            return ConnectionLostError(
+                f"{self.location}: {method}: the channel did not outlive a fork",
+                hint="call again: a forked process connects by itself",
+            )
         return base.error_from_code(code, text, location=self.location, method=method)
 
     def _unavailable(self, text: str, lower: str, method: str) -> ConnectionFailedError:
@@ -151,7 +163,17 @@ class RemoteService(base.MetadataService):
                 hint="does the server speak TLS, is `ca` the one that signed its certificate, "
                 "and does it ask for a client certificate?",
             )
-        if any(word in lower for word in ("failed to connect", "refused", "dns", "resolution", "no route")):
+        found = None if self._reached else self._never_reached(lower)
+        if found is not None:
+            return found
+        if "socket closed" in lower and "failed to connect" in lower:
+            return UnreachableError(
+                f"{self.location}: the server closes the connection at once",
+                hint="it may want a client certificate (certificate, key)"
+                if self._endpoint.tls
+                else "it may want TLS (tls=true)",
+            )
+        if any(word in lower for word in ("failed to connect", "refused", "no route")):
             return UnreachableError(
                 f"{self.location}: nothing answers there ({' '.join(text.split())[:200]})",
                 hint="is the server running? outside the cluster: "
@@ -161,6 +183,20 @@ class RemoteService(base.MetadataService):
             f"{self.location}: the connection was lost during {method}",
             hint="is the server up? the next call connects again by itself",
         )
+
+    def _never_reached(self, lower: str) -> ConnectionFailedError | None:
+        """Return what is wrong with an address; of one that worked before the same is a passing trouble."""
+        if any(word in lower for word in ("dns", "resol", "domain name not found")):
+            return HostNotFoundError(
+                f"{self.location}: the host's name does not resolve",
+                hint="check its spelling, and this machine's DNS",
+            )
+        if "http/2" in lower:
+            return NotMlmdError(
+                f"{self.location}: something else than a gRPC server answers there",
+                hint="check the host and the port; a server that wants TLS needs tls=true",
+            )
+        return None
 
     def _after_fork(self) -> None:
         if self._channel is not None:

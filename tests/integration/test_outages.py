@@ -1,0 +1,276 @@
+"""The store goes away while a process records, and comes back; and processes fork with a store open."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from tests.integration import workers
+from tests.integration.workers import PIPELINE, Crew, Gate, Worker
+from tests.services.grpc_server import GrpcServer
+from tests.services.mariadb import MariaDb
+from zen_mlmd import open_store
+from zen_mlmd.errors import ConnectionFailedError, UnreachableError
+from zen_mlmd.model import Status
+
+STEPS = 60
+OUR_ERRORS = {"ZM200", "ZM201", "ZM210"}
+"""ConnectionFailedError, UnreachableError, ConnectionLostError."""
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[MariaDb]:
+    """A MariaDB that no other module's tests use."""
+    with MariaDb() as server:
+        yield server
+
+
+@pytest.fixture
+def database(own_server: MariaDb) -> Iterator[str]:
+    """The URL of a new database of `own_server`, which runs at the beginning and at the end."""
+    name = own_server.new_database()
+    yield own_server.url(name)
+    own_server.restart()
+    own_server.drop_database(name)
+
+
+def check_steps(url: str, run_name: str, steps: int = STEPS) -> None:
+    """Exactly these steps are there, each once, with exactly its input and output."""
+    with open_store(url) as store:
+        run = store.get_run(run_name)
+        assert run.status is Status.COMPLETED
+        assert [each.name for each in store.pipelines] == [PIPELINE]
+        assert [each.name for each in store.runs] == [run_name]
+        assert [step.name for step in run.step_runs] == [f"s{number}" for number in range(steps)]
+        for number, step in enumerate(run.step_runs):
+            assert step.status is Status.COMPLETED
+            assert step.parameters == {"n": number}
+            assert step.metrics == {"loss": 1 / (number + 1)}
+            assert [each.uri for each in step.outputs.lists["data"]] == [workers.uri(run_name, f"s{number}")]
+            before = [workers.uri(run_name, f"s{number - 1}")] if number else []
+            assert [each.uri for each in step.inputs.lists.get("before", [])] == before
+        assert len(list(store.artifacts)) == steps
+
+
+def disturb(worker: Worker, acks: Path, strike: Callable[[], object], *, pause_s: tuple[float, float]) -> int:
+    """Strike again and again while the worker records; return how often."""
+    chance, strikes = random.Random(7), 0
+    workers.wait(lambda: len(workers.acknowledged(acks)) > 2)
+    while worker.process.poll() is None:
+        if strike():
+            strikes += 1
+        time.sleep(chance.uniform(*pause_s))
+    return strikes
+
+
+@pytest.mark.mysql
+@pytest.mark.slow
+def test_killed_connections_lose_and_double_nothing(
+    crew: Crew, tmp_path: Path, own_server: MariaDb, database: str
+) -> None:
+    acks = tmp_path / "acks"
+    worker = crew.start("record_steps", url=database, run="r", steps=STEPS, acks=str(acks))
+    assert disturb(worker, acks, own_server.kill_connections, pause_s=(0.0, 0.1)) >= 5
+
+    assert worker.result() == {"failures": []}
+    check_steps(database, "r")
+
+
+@pytest.mark.mysql
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_database_that_restarts_is_waited_for(
+    crew: Crew, tmp_path: Path, own_server: MariaDb, database: str, end: str
+) -> None:
+    acks = tmp_path / "acks"
+    worker = crew.start("record_steps", url=database, run="r", steps=300, acks=str(acks))
+    for seen in (20, 100):
+        workers.wait(lambda: len(workers.acknowledged(acks)) > seen)  # noqa: B023 - asked at once
+        getattr(own_server, end)()
+        time.sleep(0.5)
+        own_server.start()
+
+    assert worker.result() == {"failures": []}
+    check_steps(database, "r", 300)
+
+
+@pytest.mark.mysql
+@pytest.mark.slow
+def test_a_database_that_stays_away_fails_in_bounded_time_and_recording_goes_on_after(
+    crew: Crew, tmp_path: Path, own_server: MariaDb, database: str
+) -> None:
+    acks, gate = tmp_path / "acks", Gate(tmp_path)
+    worker = crew.start(
+        "record_steps",
+        url=f"{database}?wait_s=1",
+        run="r",
+        steps=20,
+        acks=str(acks),
+        gates={"10": str(gate)},
+        patience_s=30,
+    )
+    workers.wait(lambda: len(workers.acknowledged(acks)) == 10)
+    own_server.stop()
+    gate.open([worker])
+    time.sleep(5)
+    own_server.start()
+
+    failures = worker.result()["failures"]
+    assert len(failures) >= 2
+    for code, seconds in failures:
+        assert code in OUR_ERRORS
+        assert seconds < 1 + 2
+    check_steps(database, "r", 20)
+
+
+@pytest.mark.mysql
+@pytest.mark.slow
+def test_reading_fails_in_bounded_time_and_goes_on_after(own_server: MariaDb, database: str) -> None:
+    with open_store(f"{database}?wait_s=0.5") as store:
+        workers.record(store, "r")
+        own_server.stop()
+        for _ in range(5):  # the third call of ml-metadata's own client ends the process
+            began = time.monotonic()
+            with pytest.raises(ConnectionFailedError):
+                store.get_run("r")
+            assert time.monotonic() - began < 2.5
+        own_server.start()
+        workers.check_run(store.get_run("r"))
+
+
+@pytest.mark.mysql
+def test_a_database_that_is_down_is_not_opened(own_server: MariaDb, database: str) -> None:
+    own_server.stop()
+    began = time.monotonic()
+    with pytest.raises(UnreachableError):
+        open_store(database)
+    assert time.monotonic() - began < 6
+
+
+@pytest.mark.mysql
+def test_a_lock_that_the_database_gives_up_on_is_waited_for(own_server: MariaDb, database: str) -> None:
+    with open_store(database) as store:
+        workers.record(store, "before")
+    name = database.rpartition("/")[2]
+    other = pymysql.connect(
+        host=own_server.host, port=own_server.port, user="zen", password=own_server.password, database=name
+    )
+    own_server.sql("SET GLOBAL innodb_lock_wait_timeout = 1")
+    try:
+        with other, other.cursor() as cursor, open_store(database) as store:
+            cursor.execute("SELECT * FROM Context FOR UPDATE")
+            timer = threading.Timer(2.5, other.rollback)
+            timer.start()
+            began = time.monotonic()
+            workers.record(store, "r")
+            assert time.monotonic() - began > 2
+            timer.join()
+            workers.check_run(store.get_run("r"))
+            assert len(store.pipelines[PIPELINE].runs) == 2
+    finally:
+        own_server.sql("SET GLOBAL innodb_lock_wait_timeout = DEFAULT")
+
+
+def test_a_server_that_goes_away_during_the_login_is_unreachable() -> None:
+    greeting = b"\x0a5.5.5-10.11.6-MariaDB\0\1\0\0\0abcdefgh\0\xfe\xf7\x2d\x02\0\xff\x81\x15" + b"\0" * 10
+    greeting += b"abcdefghijkl\0mysql_native_password\0"
+
+    def serve() -> None:
+        stream, _ = listener.accept()
+        with stream:
+            stream.sendall(len(greeting).to_bytes(3, "little") + b"\0" + greeting)
+            stream.recv(1)
+            # Resets the connection, where close alone would end it.
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(UnreachableError):
+            open_store(f"mysql://zen:x@127.0.0.1:{listener.getsockname()[1]}/zen_x")
+        thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_grpc_server_that_restarts_is_waited_for(
+    crew: Crew, tmp_path: Path, grpc_server: GrpcServer, end: str
+) -> None:
+    acks, url = tmp_path / "acks", f"kubeflow://{grpc_server.address}"
+    worker = crew.start("record_steps", url=url, run="r", steps=300, acks=str(acks))
+    for seen in (10, 60, 120, 180):
+        workers.wait(lambda: len(workers.acknowledged(acks)) > seen)  # noqa: B023 - asked at once
+        getattr(grpc_server, end)()
+        grpc_server.start()
+
+    assert worker.result() == {"failures": []}
+    check_steps(url, "r", 300)
+
+
+@pytest.mark.slow
+def test_a_grpc_server_that_stays_away_fails_in_bounded_time_and_recording_goes_on_after(
+    crew: Crew, tmp_path: Path, grpc_server: GrpcServer
+) -> None:
+    acks, gate, url = tmp_path / "acks", Gate(tmp_path), f"kubeflow://{grpc_server.address}"
+    worker = crew.start(
+        "record_steps",
+        url=f"{url}?wait_s=1",
+        run="r",
+        steps=20,
+        acks=str(acks),
+        gates={"10": str(gate)},
+        patience_s=30,
+    )
+    workers.wait(lambda: len(workers.acknowledged(acks)) == 10)
+    grpc_server.kill()
+    gate.open([worker])
+    time.sleep(4)
+    grpc_server.start()
+
+    failures = worker.result()["failures"]
+    assert failures
+    for code, seconds in failures:
+        assert code in OUR_ERRORS
+        assert seconds < 1 + 2
+    check_steps(url, "r", 20)
+
+
+def check_forked(crew: Crew, url: str, how: str) -> None:
+    children, runs = 2, 5
+    assert crew.start("fork", url=url, children=children, runs=runs, how=how).result() == [0] * children
+    names = {f"child{child}-{run}" for child in range(children) for run in range(runs)}
+    names |= {f"parent-{run}" for run in range(runs)} | {"before", "after"}
+    with open_store(url) as store:
+        found = list(store.runs)
+        assert sorted(run.name for run in found) == sorted(names)
+        for run in found:
+            workers.check_run(run)
+        assert len(list(store.artifacts)) == len(names) * workers.ARTIFACTS_OF_A_RUN
+        workers.check_types(store)
+
+
+HOW = pytest.mark.parametrize("how", ["exit", "_exit", "close"])
+
+
+@HOW
+def test_a_fork_records_into_sqlite(crew: Crew, sqlite_path: Path, how: str) -> None:
+    check_forked(crew, f"sqlite:///{sqlite_path}", how)
+    assert crew.sqlite_counts(sqlite_path)["integrity"] == "ok"
+
+
+@pytest.mark.mysql
+@HOW
+def test_a_fork_records_into_mariadb(crew: Crew, mysql_url: str, how: str) -> None:
+    check_forked(crew, mysql_url, how)
+
+
+@HOW
+def test_a_fork_records_through_grpc(crew: Crew, grpc_server: GrpcServer, how: str) -> None:
+    check_forked(crew, f"kubeflow://{grpc_server.address}", how)
