@@ -1,4 +1,4 @@
-"""Recording processes are killed at random points: what they finished is there, and nothing looks finished that is not."""
+"""Recording processes are killed at random points: what they finished is there, and only that."""
 
 from __future__ import annotations
 

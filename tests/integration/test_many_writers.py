@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import workers
-from tests.integration.workers import Crew, Gate
+from tests.integration.workers import Crew, Gate, Worker
 from tests.services.mariadb import MariaDb
 from zen_mlmd import Store, open_store
 
@@ -47,7 +47,7 @@ def check_nothing_lost_or_doubled(store: Store, names: set[str]) -> None:
 
 
 def check_nobody_starved(times: list[list[tuple[float, float]]]) -> None:
-    """The slowest run is bounded; and until the first writer is done, all get on in each fifth of the time."""
+    """The slowest run is bounded; until the first writer is done, all get on in each fifth of the time."""
     durations = [end - begin for each in times for begin, end in each]
     limit = SLOWEST_IN_MEDIANS * statistics.median(durations) + SLACK_S
     assert max(durations) <= limit, f"{max(durations):.3f} s, median {statistics.median(durations):.3f} s"
@@ -128,15 +128,13 @@ def test_processes_share_a_run_on_mariadb(crew: Crew, tmp_path: Path, mysql_url:
 
 def check_joined_run(crew: Crew, directory: Path, url: str) -> None:
     gate = Gate(directory)
-    joiners = []
+    joiners: list[Worker] = []
     with open_store(url) as store:
         with store.record_run("joined", name="r", parameters={"own": 1}, properties={"mine": "kept"}) as run:
-            for number in range(JOINERS):
-                joiners.append(
-                    crew.start(
-                        "add_to_run", url=url, run="r", worker=f"w{number}", steps=STEPS, gate=str(gate)
-                    )
-                )
+            joiners.extend(
+                crew.start("add_to_run", url=url, run="r", worker=f"w{number}", steps=STEPS, gate=str(gate))
+                for number in range(JOINERS)
+            )
             gate.open(joiners)
             assert [worker.result() for worker in joiners] == [STEPS] * JOINERS
             run.log_properties({"last": True})

@@ -506,7 +506,7 @@ def provoke_long(witness: Witness, service: Any, content: str) -> list[type]:
         {"custom_properties": {long: mlmd.Value(string_value=content)}},
         {"custom_properties": {"note": mlmd.Value(int_value=2**40)}, "uri": content},
     ):
-        request = rpc.PutArtifactsRequest(artifacts=[mlmd.Artifact(type_id=type_id, **facts)])  # type: ignore[arg-type]
+        request = rpc.PutArtifactsRequest(artifacts=[mlmd.Artifact(type_id=type_id, **facts)])
         error = witness.refused(StoreError, lambda request=request: service.call("PutArtifacts", request))  # type: ignore[misc]
         kinds.append(type(error))
         assert "column" in error.message

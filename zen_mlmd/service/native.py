@@ -5,14 +5,15 @@ What it does that shapes this module (ml-metadata 1.17.1 and 1.21.0, measured):
 - a third call on a MySQL handle while the server is down is a segmentation fault, and a connection
   lost in a transaction leaves the handle broken for ever: a handle that answered with an internal
   error is dropped, and the next call opens another after a bounded probe;
-- a forked child that uses the parent's handle crosses replies with it: a child opens its own, and
-  never touches, not even to free it, the one that it inherited;
+- a forked child that uses the parent's handle crosses replies with it, and a SQLite connection must not
+  even be there: handles are closed before a fork, and opened anew by the next call on either side;
 - with two writers on one SQLite file its own retry starves all but one: writes take a file lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import random
@@ -50,10 +51,10 @@ _MAKING = re.compile(r"concurrent connection to the empty database|deadlock", re
 """What openers of a database say while another makes its tables; the tables are whole soon after."""
 
 _MAKING_S = 20.0
-_inherited: list[Any] = []
-"""Handles of a parent process: to free one would close the parent's connection."""
-
 _services: weakref.WeakSet[NativeService] = weakref.WeakSet()
+_forking: list[NativeService] = []
+"""Those whose locks are held while the process forks."""
+_fork_lock = threading.Lock()
 
 
 class NativeService(base.MetadataService):
@@ -193,11 +194,23 @@ class NativeService(base.MetadataService):
             hint="is it an MLMD database, whole, and may you read and write it?",
         )
 
-    def _after_fork(self) -> None:
-        if self._handle is not None:
-            _inherited.append(self._handle)
-        self._handle = None
-        self._lock = threading.RLock()
+    def before_fork(self) -> None:
+        """Close the handle, and let nobody open another until the process has forked.
+
+        SQLite forbids to carry a connection over a fork: a child that opened its own would believe to
+        hold the parent's locks (https://www.sqlite.org/howtocorrupt.html, 2.6; it lost a file, measured).
+        A MySQL client in the child would answer to the parent's.
+        """
+        self._lock.acquire()
+        if self._droppable:
+            self._handle = None
+
+    def after_fork(self, *, child: bool) -> None:
+        """Go on: by the lock in the parent, by a new one in the child, whose other threads are gone."""
+        if child:
+            self._lock = threading.RLock()
+        else:
+            self._lock.release()
 
 
 def _is_lost(text: str) -> bool:
@@ -211,9 +224,21 @@ def _text_of(error: RuntimeError | UnicodeDecodeError) -> str:
     return error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
 
 
-def _forget_handles() -> None:
-    for service in list(_services):
-        service._after_fork()  # noqa: SLF001
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking.extend(_services)
+    for service in _forking:
+        service.before_fork()
 
 
-os.register_at_fork(after_in_child=_forget_handles)
+def _after_fork(*, child: bool) -> None:
+    while _forking:
+        _forking.pop().after_fork(child=child)
+    _fork_lock.release()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=functools.partial(_after_fork, child=False),
+    after_in_child=functools.partial(_after_fork, child=True),
+)

@@ -149,17 +149,18 @@ class RemoteService(base.MetadataService):
         lower = text.lower()
         if code == base.UNAVAILABLE:
             return self._unavailable(text, lower, method)
-        if code == base.CANCELLED and "fork" in lower:
+        if code == base.CANCELLED:
+            # Nobody here cancels: a server that stops does so with the calls that it has begun.
             return ConnectionLostError(
-                f"{self.location}: {method}: the channel did not outlive a fork",
-                hint="call again: a forked process connects by itself",
+                f"{self.location}: {method}: the call was broken off",
+                hint="is the server being restarted? call again: a connection is opened by itself",
             )
         return base.error_from_code(code, text, location=self.location, method=method)
 
     def _unavailable(self, text: str, lower: str, method: str) -> ConnectionFailedError:
         if any(word in lower for word in ("ssl", "tls", "certificate", "handshake")):
             return TlsError(
-                f"{self.location}: no TLS connection: {' '.join(text.split())[:200]}",
+                f"{self.location}: no TLS connection: {' '.join(text.split())[:300]}",
                 hint="does the server speak TLS, is `ca` the one that signed its certificate, "
                 "and does it ask for a client certificate?",
             )
