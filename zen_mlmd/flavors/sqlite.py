@@ -93,7 +93,11 @@ class SqliteConfig(StoreConfig):
         if self.path == ":memory:":
             service = NativeService(self.connection_config(), location=self.location)
         else:
-            self._look()
+            try:
+                self._look()
+            except OSError as error:
+                kind = GrantMissingError if isinstance(error, PermissionError) else NotMlmdError
+                raise kind(f"{self.location}: {error.strerror}", hint="is the path right?") from None
             lock = None if self.read_only else WriteLock(self.path, timeout_s=self.wait_s)
             service = NativeService(
                 self.connection_config(),
