@@ -101,7 +101,7 @@ def no_step() -> None:
 @contextmanager
 def sqlite_locked_by_another_process(path: Path) -> Iterator[None]:
     script = (
-        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('BEGIN IMMEDIATE');"
+        "import sqlite3, sys; held = sqlite3.connect(sys.argv[1]); held.execute('BEGIN IMMEDIATE');"
         " print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

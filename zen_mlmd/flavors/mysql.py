@@ -160,10 +160,10 @@ class MysqlConfig(StoreConfig):
             )
         state = self._settled()
         self._judge(state, create=create, upgrade=upgrade)
-        config = self.connection_config()
-        config.mysql.skip_db_creation = state.database_exists
+        if not state.database_exists:
+            state = probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
         service = NativeService(
-            config,
+            self.connection_config(),
             location=self.location,
             probe=self._probe,
             limits=replace(MYSQL, string_bytes=_string_bytes(state)),

@@ -159,8 +159,8 @@ class Probe:
     begun: bool = False
 
 
-def probe(target: MysqlTarget, *, timeout_s: float = 5.0) -> Probe:
-    """Log in as ml-metadata's client would, and look at the database; nothing is written.
+def probe(target: MysqlTarget, *, timeout_s: float = 5.0, create: bool = False) -> Probe:
+    """Log in as ml-metadata's client would, and look at the database; nothing is written, unless `create`.
 
     Two logins are tried where the first is denied and the server offers TLS that `target` does not
     use: accounts with REQUIRE SSL are denied in the same words as a wrong password.
@@ -168,6 +168,8 @@ def probe(target: MysqlTarget, *, timeout_s: float = 5.0) -> Probe:
     Args:
         target: What to connect to.
         timeout_s: The longest that this may take, in seconds, looking up the host included.
+        create: Make a missing database, one that tells upper from lower case. (What ml-metadata makes has
+            the server's default collation, which mostly does not.)
 
     Returns:
         What was found; a missing database is no error here.
@@ -183,7 +185,7 @@ def probe(target: MysqlTarget, *, timeout_s: float = 5.0) -> Probe:
         GrantMissingError: The account may not use the database, or may not read MLMDEnv.
         ConnectionFailedError: Any other error of the server.
     """
-    attempt = _Attempt(target, timeout_s)
+    attempt = _Attempt(target, timeout_s, create=create)
     answer: Future[Probe] = Future()
 
     def run() -> None:
@@ -206,8 +208,9 @@ def probe(target: MysqlTarget, *, timeout_s: float = 5.0) -> Probe:
 class _Attempt:
     """One probe, with what it is at."""
 
-    def __init__(self, target: MysqlTarget, timeout_s: float) -> None:
+    def __init__(self, target: MysqlTarget, timeout_s: float, *, create: bool = False) -> None:
         self.target = target
+        self.create = create
         self.timeout_s = timeout_s
         self.deadline = time.monotonic() + timeout_s
         self.doing = "looking up the host"
@@ -349,7 +352,12 @@ class _Attempt:
         except pymysql.MySQLError as error:
             if _code(error) != ER.BAD_DB_ERROR:
                 raise
-            exists = False
+            exists = self.create
+        if exists and self.create:
+            self.doing = "making the database"
+            name = f"`{self.target.database.replace('`', '``')}`"
+            connection.rows(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+            connection.select_db(self.target.database)
         if exists:
             ((tables, begun),) = connection.rows(
                 "SELECT COUNT(*), MAX(table_name = 'Type')"

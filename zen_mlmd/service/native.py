@@ -190,7 +190,7 @@ class NativeService(base.MetadataService):
                 f"{self.location}: its MLMD schema is {theirs}, and this ml-metadata's is {ours}", hint=hint
             )
         return NotMlmdError(
-            f"{self.location}: ml-metadata cannot open it: {base.first_line(text)}",
+            f"{self.location}: ml-metadata cannot open it: {base.first_line(text) or 'it says nothing more'}",
             hint="is it an MLMD database, whole, and may you read and write it?",
         )
 
