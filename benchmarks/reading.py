@@ -60,7 +60,7 @@ def run(*, quick: bool = False) -> None:
         ["written by", "calls", "target", "fewer than ZenML", "ms", "steps", "artifact reads", "the calls"],
         rows,
         f"ZenML 0.13.2's own client: {ZENML_STEP_CALLS:,} calls for the steps and {ZENML_CALLS:,} for inputs "
-        "and outputs.\nA run that ZenML wrote costs two calls, its steps nothing: no execution says "
+        "and outputs.\nA run that ZenML wrote costs a call (two if the store has several pipelines), its steps nothing: no execution says "
         "which run it is of,\nno run which pipeline, and MLMD tells both only one run at a time. zen_mlmd "
         "writes both.",
     )

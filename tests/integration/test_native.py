@@ -335,7 +335,7 @@ def test_text_of_a_server_that_is_no_utf8_is_told_all_the_same(mysql_url: str) -
     config = config_from_url(mysql_url).connection_config()
     assert isinstance(config, mlmd.ConnectionConfig)
     config.mysql.database = "käse"  # as it is pasted into SQL, the server quotes half a letter
-    with pytest.raises(NotMlmdError, match="ml-metadata cannot open it: ."):
+    with pytest.raises(NotMlmdError, match=r"ml-metadata cannot open it: ."):
         NativeService(config, location="here").open()
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
@@ -263,6 +263,10 @@ def test_a_connection_that_is_cut_tells_no_password(
     password=CANARIES,
     end=st.sampled_from(["host:1/db", "host/db", "host", "[::1/db", "h:x/db", "", "/", "h?a"]),
 )
+@example(password=f"/{CORE}", end="host")  # which would be a database named CORE@host
+@example(password=f"?{CORE}=", end="host/db")
+@example(password=f"?wait_s=1&{CORE}=", end="host/db")
+@example(password=f"#{CORE}", end="host/db")
 def test_a_password_that_nobody_encoded_is_not_told(
     capfd: pytest.CaptureFixture[str], password: str, end: str
 ) -> None:

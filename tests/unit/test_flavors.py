@@ -273,10 +273,7 @@ ENDS = ["", ".lock", ".queue", "-wal", "-shm"]
 def test_a_quoted_path_comes_back_from_a_url(name: str) -> None:
     path = f"/tmp/{name}"
     assert sqlite(f"sqlite:///{quote(path)}").path == str(Path(path))
-    config = sqlite(Path(path)).connection_config()
-    uri = config.sqlite.filename_uri
-    assert uri == str(Path(path)) or uri == "file:" + quote(str(Path(path)))
-    assert ("file:" in uri[:5]) == any(char in path for char in "?#%")
+    assert sqlite(Path(path)).connection_config().sqlite.filename_uri == str(Path(path))
 
 
 def test_mlmds_own_client_opens_the_same_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import ClassVar, Literal
-from urllib.parse import SplitResult, quote, unquote
+from urllib.parse import SplitResult, unquote
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import field_validator
@@ -75,9 +75,7 @@ class SqliteConfig(StoreConfig):
         if self.path == ":memory:":
             config.fake_database.SetInParent()
             return config
-        # MLMD hands the name to SQLite as a URI, where `?`, `#` and `%` mean something.
-        plain = not any(char in self.path for char in "?#%")
-        config.sqlite.filename_uri = self.path if plain else "file:" + quote(self.path)
+        config.sqlite.filename_uri = self.path  # no URI, as it does not begin with "file:"
         config.sqlite.connection_mode = _Mode.READONLY if self.read_only else _Mode.READWRITE_OPENCREATE
         return config
 

@@ -80,7 +80,7 @@ def walk(
     return LineageGraph(
         artifacts=Lazy(going.artifacts, loader.artifacts),
         steps=Lazy(going.steps, loader.steps),
-        events=LazyEvents(list(going.events.values())),
+        events=LazyEvents(going.events),
         producers=going.producers,
         complete=not going.cut,
         start=tuple(going.start),
@@ -99,7 +99,8 @@ class _Walk:
         self.start = start
         self.artifacts: dict[int, None] = dict(start)
         self.steps: dict[int, None] = {}
-        self.events: dict[tuple[int, int, int], Any] = {}
+        # Each artifact and step is asked once, so each event is met once.
+        self.events: list[Any] = []
         self.producers: dict[int, int] = {}
         self.cut: dict[int, None] = {}
         self._loader = loader
@@ -147,7 +148,7 @@ class _Walk:
             if at_limit or artifact in stopped:
                 self.cut[artifact] = None
                 continue
-            self.events[artifact, step, kind] = event
+            self.events.append(event)
             if step not in self.steps:
                 self.steps[step] = None
                 steps.append(step)
@@ -158,7 +159,7 @@ class _Walk:
             if self.producers[artifact] == step:
                 return True
             if self._bounds.reuse:
-                self.events[artifact, step, event.type] = event
+                self.events.append(event)
                 self.steps.setdefault(step)
             return False
         led_by = self._led_by.get(artifact)
@@ -179,7 +180,7 @@ class _Walk:
             if at_limit:
                 self.cut[artifact] = None
                 continue
-            self.events[artifact, step, kind] = event
+            self.events.append(event)
             if downstream and artifact not in self.start:
                 self._led_by.setdefault(artifact, set()).add(step)
             if artifact not in self.artifacts:

@@ -100,12 +100,11 @@ class NativeService(base.MetadataService):
 
     def call(self, method: str, request: Any) -> Any:
         """Send one request; see `MetadataService.call`."""
-        run = getattr(core, method, None)
-        response = base.response_class(method)()
+        run, answer, reads = _entry(method)
         if run is None:
             text = "the native core does not offer this call"
             raise base.error_from_code(base.UNIMPLEMENTED, text, location=self.location, method=method)
-        if method.startswith("Get"):
+        if reads:
             with self._lock:
                 data, text, code = self._run(run, request)
         else:
@@ -114,6 +113,7 @@ class NativeService(base.MetadataService):
                 data, text, code = self._run(run, request)
         if code:
             raise self._error(code, text, method)
+        response = answer()
         response.ParseFromString(data)
         return response
 
@@ -155,10 +155,12 @@ class NativeService(base.MetadataService):
     def _run(
         self, run: Callable[[Any, bytes], tuple[bytes, bytes, int]], request: Any
     ) -> tuple[bytes, str, int]:
-        if time.monotonic() - self._used_at > self._max_idle_s:
-            self._handle = None
+        if self._max_idle_s is not math.inf:
+            now = time.monotonic()
+            if now - self._used_at > self._max_idle_s:
+                self._handle = None
+            self._used_at = now
         data, text, code = run(self._handle or self._opened(), request.SerializeToString())
-        self._used_at = time.monotonic()
         if not code:
             return data, "", 0
         message = text.decode("utf-8", "replace")
@@ -211,6 +213,12 @@ class NativeService(base.MetadataService):
             self._lock = threading.RLock()
         else:
             self._lock.release()
+
+
+@functools.cache
+def _entry(method: str) -> tuple[Any, Callable[[], Any], bool]:
+    """Return the core's function for an RPC, its response's class, and whether it only reads."""
+    return getattr(core, method, None), base.response_class(method), method.startswith("Get")
 
 
 def _is_lost(text: str) -> bool:
