@@ -60,9 +60,8 @@ def run(*, quick: bool = False) -> None:
         ["written by", "calls", "target", "fewer than ZenML", "ms", "steps", "artifact reads", "the calls"],
         rows,
         f"ZenML 0.13.2's own client: {ZENML_STEP_CALLS:,} calls for the steps and {ZENML_CALLS:,} for inputs "
-        "and outputs.\nA run that ZenML wrote costs a call (two if the store has several pipelines), its steps nothing: no execution says "
-        "which run it is of,\nno run which pipeline, and MLMD tells both only one run at a time. zen_mlmd "
-        "writes both.",
+        "and outputs.\nA run that ZenML wrote costs a call, its steps nothing: ZenML did not write on its "
+        "executions which run they\nare of, as zen_mlmd does, and MLMD tells it only one run at a time.",
     )
 
 

@@ -173,6 +173,16 @@ def test_a_database_of_other_tables_is_refused_and_left_as_it_is(mariadb: MariaD
     assert tables(mariadb, database) == {"orders"}
 
 
+def test_a_database_that_somebody_is_just_making_is_waited_for(mariadb: MariaDb, database: str) -> None:
+    mariadb.sql(f"CREATE TABLE {database}.Type (id INT PRIMARY KEY)")
+    made = threading.Timer(0.5, mariadb.sql, [f"DROP TABLE {database}.Type"])
+    made.start()
+    started = time.monotonic()
+    assert works(zm.open_store(mariadb.url(database)))
+    assert time.monotonic() - started > 0.4
+    made.join()
+
+
 def test_mlmds_tables_are_put_beside_others_if_asked(mariadb: MariaDb, database: str) -> None:
     mariadb.sql(f"CREATE TABLE {database}.orders (id INT PRIMARY KEY)")
     assert works(zm.open_store(mariadb.url(database), create=True))

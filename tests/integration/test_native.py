@@ -104,6 +104,15 @@ def test_a_type_with_other_properties_is_a_conflict(service: NativeService) -> N
     request.artifact_type.properties["count"] = mlmd.INT
     with pytest.raises(TypeConflictError, match="PutArtifactType: Type already exists with different"):
         service.call("PutArtifactType", request)
+    with pytest.raises(TypeConflictError, match="PutTypes: Type already exists with different"):
+        service.call("PutTypes", rpc.PutTypesRequest(artifact_types=[request.artifact_type]))
+
+
+def test_what_was_recorded_is_not_taken_for_a_conflict_of_types(service: NativeService) -> None:
+    type_id, name = put_type(service), "Type already exists with different properties"
+    put_artifact(service, type_id, name=name)
+    with pytest.raises(AlreadyExistsError):
+        put_artifact(service, type_id, name=name)
 
 
 def test_a_call_that_mlmd_does_not_have_is_told(service: NativeService) -> None:

@@ -349,6 +349,16 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
         assert [run.name for run in store.runs] == ["monday"]
 
 
+def test_a_link_that_leads_to_no_file_yet_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "m.db")
+    with zm.open_store(tmp_path / "link.db") as store:
+        store.record_run("churn", name="monday").end()
+    with zm.open_store(tmp_path / "m.db") as store:
+        assert [run.name for run in store.runs] == ["monday"]
+    assert (tmp_path / "link.db").is_symlink()
+    assert not list(tmp_path.glob(".zen_mlmd-*"))
+
+
 def test_a_missing_folder_is_told_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(DatabaseMissingError) as error:
         zm.open_store(tmp_path / "a" / "m.db")

@@ -110,6 +110,11 @@ def event(message: mlmd.Event) -> Event:
     )
 
 
+def event_of(data: bytes) -> Event:
+    """Return an event from its message's wire form."""
+    return event(mlmd.Event.FromString(data))
+
+
 def event_number(kind: EventType) -> int:
     """Return MLMD's number of an event type."""
     return int(mlmd.Event.Type.Value(kind.value.upper()))

@@ -99,8 +99,9 @@ class _Walk:
         self.start = start
         self.artifacts: dict[int, None] = dict(start)
         self.steps: dict[int, None] = {}
-        # Each artifact and step is asked once, so each event is met once.
-        self.events: list[Any] = []
+        # Each artifact and step is asked once, so each event is met once. As bytes, since a kept message
+        # keeps the whole response that it came in.
+        self.events: list[bytes] = []
         self.producers: dict[int, int] = {}
         self.cut: dict[int, None] = {}
         self._loader = loader
@@ -148,7 +149,7 @@ class _Walk:
             if at_limit or artifact in stopped:
                 self.cut[artifact] = None
                 continue
-            self.events.append(event)
+            self.events.append(event.SerializeToString())
             if step not in self.steps:
                 self.steps[step] = None
                 steps.append(step)
@@ -159,7 +160,7 @@ class _Walk:
             if self.producers[artifact] == step:
                 return True
             if self._bounds.reuse:
-                self.events.append(event)
+                self.events.append(event.SerializeToString())
                 self.steps.setdefault(step)
             return False
         led_by = self._led_by.get(artifact)
@@ -180,7 +181,7 @@ class _Walk:
             if at_limit:
                 self.cut[artifact] = None
                 continue
-            self.events.append(event)
+            self.events.append(event.SerializeToString())
             if downstream and artifact not in self.start:
                 self._led_by.setdefault(artifact, set()).add(step)
             if artifact not in self.artifacts:
@@ -246,13 +247,13 @@ class Lazy(Mapping[int, ValueT]):
 class LazyEvents(Sequence[Event]):
     """Events, decoded when looked at."""
 
-    def __init__(self, messages: list[Any]) -> None:
+    def __init__(self, messages: list[bytes]) -> None:
         self._messages = messages
         self._events: tuple[Event, ...] | None = None
 
     def _decoded(self) -> tuple[Event, ...]:
         if self._events is None:
-            self._events = tuple(tfx.event(each) for each in self._messages)
+            self._events = tuple(tfx.event_of(each) for each in self._messages)
         return self._events
 
     @overload

@@ -95,7 +95,7 @@ def error_from_code(code: int, text: str, *, location: str, method: str) -> ZenM
     what = f"{location}: {method}: {first_line(text)}"
     if code == INTERNAL and _ROLLED_BACK.search(text):
         code = ABORTED
-    if "Type already exists with different properties" in text:
+    if text.startswith("Type already exists with different properties"):
         return TypeConflictError(
             what,
             hint="a type of that name has other properties: use another type name, or the same properties",
