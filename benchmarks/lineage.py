@@ -62,7 +62,7 @@ GRAPHS = {"chain": chain, "layers": layers}
 def run(*, quick: bool = False) -> None:
     """Measure, and print the table."""
     sizes = {"chain": 500, "layers": 1000} if quick else {"chain": 5_000, "layers": 10_000}
-    rounds = 3 if quick else 9
+    rounds = 5 if quick else 21
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, size in sizes.items():
