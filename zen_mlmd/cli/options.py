@@ -70,6 +70,19 @@ def store_was_chosen() -> bool:
     return _STORE in click.get_current_context().meta
 
 
+def chosen_config() -> StoreConfig:
+    """Return the config of the chosen store, or else of the active one.
+
+    Raises:
+        ConfigError: What was chosen means no store.
+    """
+    from zen_mlmd.flavors import config_from_url
+    from zen_mlmd.stack import active_store
+
+    chosen = click.get_current_context().meta.get(_STORE)
+    return config_from_url(active_store() if chosen is None else chosen)
+
+
 def open_to_read() -> Store:
     """Open the chosen store, or else the active one: nothing is made that was not there.
 
@@ -77,12 +90,9 @@ def open_to_read() -> Store:
         ConfigError: What was chosen means no store.
         ConnectionFailedError: One of its kinds, each with a remedy.
     """
-    from zen_mlmd.flavors import config_from_url
-    from zen_mlmd.stack import active_store
     from zen_mlmd.store import open_store
 
-    chosen = click.get_current_context().meta.get(_STORE)
-    return open_store(_only_to_read(config_from_url(active_store() if chosen is None else chosen)))
+    return open_store(_only_to_read(chosen_config()))
 
 
 def _only_to_read(config: StoreConfig) -> StoreConfig:

@@ -22,6 +22,7 @@ class StoreConfig(BaseModel, abc.ABC):
     Attributes:
         flavor: The flavor's name.
         schemes: The URL schemes that mean this flavor.
+        parallel_calls: How many calls its service gains from at once; ml-metadata's core takes one at a time.
         wait_s: How long a call waits for a store that went away, and for other writers, in seconds.
         trusted: Everyone who can write there is trusted: artifacts that are pickles are read unasked.
     """
@@ -30,6 +31,7 @@ class StoreConfig(BaseModel, abc.ABC):
 
     flavor: ClassVar[str]
     schemes: ClassVar[tuple[str, ...]]
+    parallel_calls: ClassVar[int] = 1
 
     wait_s: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     trusted: bool = False

@@ -30,6 +30,7 @@ class KubeflowConfig(StoreConfig):
 
     flavor: ClassVar[str] = "kubeflow"
     schemes: ClassVar[tuple[str, ...]] = ("kubeflow", "grpc", "grpcs")
+    parallel_calls: ClassVar[int] = 32
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)

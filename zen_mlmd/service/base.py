@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from typing_extensions import Self
 
@@ -53,6 +54,16 @@ class MetadataService(abc.ABC):
         """
 
     @abc.abstractmethod
+    def forward(self, method: str, data: bytes) -> bytes:
+        """Send a request that is bytes already, and return its response's: what a server does.
+
+        Raises:
+            Refusal: The store refused it, with MLMD's own code and words.
+            RejectedRequestError: It would harm the store or the process, and was not sent.
+            ConnectionFailedError: As `call`.
+        """
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Give back what the service holds; calls after it open it again."""
 
@@ -68,6 +79,30 @@ class MetadataService(abc.ABC):
         return f"<{type(self).__name__} {self.location}>"
 
 
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault
+    """MLMD's answer to a request that it refuses, as it is; the words may quote the request.
+
+    Attributes:
+        code: MLMD's and gRPC's status code.
+        text: MLMD's words.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.text = text
+
+
+@functools.cache
+def request_class(method: str) -> Callable[[], Any]:
+    """Return the request message's class of an RPC.
+
+    Raises:
+        StoreError: There is no such RPC (code 12, UNIMPLEMENTED).
+    """
+    return _message_class(method, "Request")
+
+
 @functools.cache
 def response_class(method: str) -> Callable[[], Any]:
     """Return the response message's class of an RPC.
@@ -75,7 +110,11 @@ def response_class(method: str) -> Callable[[], Any]:
     Raises:
         StoreError: There is no such RPC (code 12, UNIMPLEMENTED).
     """
-    found = getattr(rpc, f"{method}Response", None)
+    return _message_class(method, "Response")
+
+
+def _message_class(method: str, suffix: str) -> Callable[[], Any]:
+    found = getattr(rpc, f"{method}{suffix}", None)
     if found is None:
         raise StoreError(
             f"MLMD has no call {method}",
@@ -83,6 +122,22 @@ def response_class(method: str) -> Callable[[], Any]:
             mlmd_code=UNIMPLEMENTED,
         )
     return found  # type: ignore[no-any-return]
+
+
+def parse_request(method: str, data: bytes) -> Any:
+    """Return the message that a request's bytes mean.
+
+    Raises:
+        Refusal: They mean none, or there is no such RPC.
+    """
+    try:
+        request = request_class(method)()
+        request.ParseFromString(data)
+    except StoreError as error:
+        raise Refusal(error.mlmd_code, error.message) from None
+    except DecodeError:
+        raise Refusal(INVALID_ARGUMENT, "Could not parse proto") from None
+    return request
 
 
 CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 1, 2, 3, 4, 5

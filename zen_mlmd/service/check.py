@@ -115,7 +115,8 @@ def _check_value(key: str, value: Any, held: str | None, kind: str, limits: Limi
         if limits.int_bits == 32 and not -(2**31) <= value.int_value < 2**31:  # noqa: PLR2004
             _refuse(f"property {key!r} of the {kind} does not fit the 32 bit column of this database")
     elif held is None:
-        _refuse(f"property {key!r} of the {kind} has no value")
+        # MLMD's words for the one such property that it finds before it ends the process: one of no type.
+        _refuse(f"property {key!r} of the {kind} has no value. Found unmatched property type: {key}")
 
 
 def _is_short_text(text: str, limit: int | None) -> bool:

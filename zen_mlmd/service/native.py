@@ -33,11 +33,13 @@ from zen_mlmd.errors import (
     ConnectionLostError,
     NotMlmdError,
     SchemaVersionError,
+    StoreError,
     UnreachableError,
     ZenMlmdError,
 )
 from zen_mlmd.service import base
 from zen_mlmd.service.check import SQLITE, Limits, check_request
+from zen_mlmd.service.lacking import LACKING
 
 _LOST = re.compile(
     r"lost connection|gone away|mysql_real_connect failed|connection was killed"
@@ -51,6 +53,7 @@ _MAKING = re.compile(r"concurrent connection to the empty database|deadlock", re
 """What openers of a database say while another makes its tables; the tables are whole soon after."""
 
 _MAKING_S = 20.0
+_Run = Callable[[Any, bytes], tuple[bytes, bytes, int]]
 _services: weakref.WeakSet[NativeService] = weakref.WeakSet()
 _forking: list[NativeService] = []
 """Those whose locks are held while the process forks."""
@@ -102,20 +105,53 @@ class NativeService(base.MetadataService):
         """Send one request; see `MetadataService.call`."""
         run, answer, reads = _entry(method)
         if run is None:
-            text = "the native core does not offer this call"
-            raise base.error_from_code(base.UNIMPLEMENTED, text, location=self.location, method=method)
-        if reads:
-            with self._lock:
-                data, text, code = self._run(run, request)
-        else:
+            return self._lacking(method, request)
+        if not reads:
             check_request(method, request, self._limits)
-            with self._write_lock(), self._lock:
-                data, text, code = self._run(run, request)
+        data, text, code = self._exchange(run, request.SerializeToString(), reads=reads)
         if code:
             raise self._error(code, text, method)
         response = answer()
         response.ParseFromString(data)
         return response
+
+    def forward(self, method: str, data: bytes) -> bytes:
+        """Send a request's bytes; see `MetadataService.forward`."""
+        run, _, reads = _entry(method)
+        if run is None or not reads:
+            request = base.parse_request(method, data)
+            if run is None:
+                return self._forward_lacking(method, request)
+            check_request(method, request, self._limits)
+        answer, text, code = self._exchange(run, data, reads=reads)
+        if not code:
+            return answer
+        lost = self._lost_error(code, text, method)
+        if lost is not None:
+            raise lost
+        raise base.Refusal(code, text)
+
+    def _exchange(self, run: _Run, data: bytes, *, reads: bool) -> tuple[bytes, str, int]:
+        if reads:
+            with self._lock:
+                return self._run(run, data)
+        with self._write_lock(), self._lock:
+            return self._run(run, data)
+
+    def _lacking(self, method: str, request: Any) -> Any:
+        """Answer a call that MLMD's server has and this core has not."""
+        ask = LACKING.get(method)
+        if ask is None:
+            text = f"{method} is not implemented."
+            raise base.error_from_code(base.UNIMPLEMENTED, text, location=self.location, method=method)
+        return ask(self, request)
+
+    def _forward_lacking(self, method: str, request: Any) -> bytes:
+        try:
+            answer: bytes = self._lacking(method, request).SerializeToString()
+        except StoreError as error:
+            raise base.Refusal(error.mlmd_code, error.message.rpartition(f"{method}: ")[2]) from None
+        return answer
 
     def close(self) -> None:
         """Close the database handle; a later call opens it again."""
@@ -152,29 +188,31 @@ class NativeService(base.MetadataService):
                     raise self._open_error(text) from None
             time.sleep(random.uniform(0.02, 0.1))  # noqa: S311
 
-    def _run(
-        self, run: Callable[[Any, bytes], tuple[bytes, bytes, int]], request: Any
-    ) -> tuple[bytes, str, int]:
+    def _run(self, run: _Run, request: bytes) -> tuple[bytes, str, int]:
         if self._max_idle_s is not math.inf:
             now = time.monotonic()
             if now - self._used_at > self._max_idle_s:
                 self._handle = None
             self._used_at = now
-        data, text, code = run(self._handle or self._opened(), request.SerializeToString())
+        answer, text, code = run(self._handle or self._opened(), request)
         if not code:
-            return data, "", 0
+            return answer, "", 0
         message = text.decode("utf-8", "replace")
         if self._droppable and (code in (base.INTERNAL, base.UNKNOWN, base.DATA_LOSS) or _is_lost(message)):
             self._handle = None
-        return data, message, code
+        return answer, message, code
 
     def _error(self, code: int, text: str, method: str) -> ZenMlmdError:
+        lost = self._lost_error(code, text, method)
+        return lost or base.error_from_code(code, text, location=self.location, method=method)
+
+    def _lost_error(self, code: int, text: str, method: str) -> ConnectionLostError | None:
         if code in (base.INTERNAL, base.FAILED_PRECONDITION, base.UNKNOWN) and _is_lost(text):
             return ConnectionLostError(
                 f"{self.location}: the connection was lost during {method}",
                 hint="is the server up? the next call connects again by itself",
             )
-        return base.error_from_code(code, text, location=self.location, method=method)
+        return None
 
     def _open_error(self, text: str) -> ConnectionFailedError:
         if _LOST.search(text):
