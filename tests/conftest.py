@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import settings
 
 from tests.services.grpc_server import GrpcServer
 from tests.services.mariadb import MariaDb
+from tests.services.tfx import tfx_environment
 
 # A slow machine is no failure.
 settings.register_profile("zen_mlmd", deadline=None)
@@ -42,3 +44,16 @@ def grpc_server(tmp_path: Path) -> Iterator[GrpcServer]:
     """A running MLMD gRPC server over a new SQLite file."""
     with GrpcServer(tmp_path / "server.sqlite") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test session that the workers of pytest-xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def tfx_python(shared_folder: Path) -> str:
+    """The Python of an environment that has TFX."""
+    return tfx_environment(shared_folder)

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 # Four of its gRPC tests call a helper without its first argument, or as `self.self` (ml-metadata 1.17.1 and
 # 1.21.0): they fail whatever the server does.
@@ -23,13 +23,15 @@ def run_mlmd_suite(folder: Path, address: str) -> tuple[Counter[str], dict[str, 
         address: The server's `host:port`.
 
     Returns:
-        How many tests `passed`, `failed` and `skipped` (expected failures too), and what each failed one said.
+        How many tests `passed`, `failed` and `skipped` (expected failures too); what each failed one said.
     """
     spec = find_spec("ml_metadata.metadata_store")
     assert spec is not None
     assert spec.submodule_search_locations
     source = Path(spec.submodule_search_locations[0])
-    text, mended = _FAULTY.subn("_get_metadata_store(self.cli_args, ", _text(source / "metadata_store_test.py"))
+    text, mended = _FAULTY.subn(
+        "_get_metadata_store(self.cli_args, ", _text(source / "metadata_store_test.py")
+    )
     assert mended == 4, f"{mended} lines were mended: another suite than the one that is known"
     (folder / "metadata_store_test.py").write_text(text)
     (folder / "conftest.py").write_text(_text(source / "conftest.py"))
@@ -57,9 +59,11 @@ def _text(file: Path) -> str:
 def _outcome(report: Path) -> tuple[Counter[str], dict[str, str]]:
     counts: Counter[str] = Counter()
     failures: dict[str, str] = {}
-    for case in ElementTree.parse(report).iter("testcase"):
+    for case in ET.parse(report).iter("testcase"):
         failed = case.find("failure") if case.find("failure") is not None else case.find("error")
         if failed is not None:
             failures[case.get("name", "")] = failed.get("message", "")[:300]
-        counts["failed" if failed is not None else "skipped" if case.find("skipped") is not None else "passed"] += 1
+        counts[
+            "failed" if failed is not None else "skipped" if case.find("skipped") is not None else "passed"
+        ] += 1
     return counts, failures

@@ -78,6 +78,6 @@ _NAMES: Final = ("x509_common_name", "x509_subject_alternative_name")
 
 def _certificate_name(certificate: Mapping[str, Iterable[bytes]]) -> str:
     for key in _NAMES:
-        for name in certificate.get(key, ()):
+        for name in filter(None, certificate.get(key, ())):
             return f"cert:{name.decode('utf-8', 'replace')[:100]}"
     return ""

@@ -15,8 +15,14 @@ from typing import Any
 from zen_mlmd.server.calls import Done
 from zen_mlmd.server.config import LogLevel
 
-_STDERR = 2
 _lock = threading.Lock()
+_descriptor = 2
+
+
+def log_to(descriptor: int) -> None:
+    """Write lines there; a worker's own stderr is for what is no line of JSON."""
+    global _descriptor  # noqa: PLW0603 - as a process has one stderr
+    _descriptor = descriptor
 
 
 def write_event(event: str, **facts: Any) -> None:
@@ -62,4 +68,4 @@ def _write(line: dict[str, Any]) -> None:
     # A pipe takes up to 4 KiB whole, which no line has. If nobody reads, that is no reason to fail a call.
     with _lock, contextlib.suppress(OSError):
         while data:
-            data = data[os.write(_STDERR, data) :]
+            data = data[os.write(_descriptor, data) :]

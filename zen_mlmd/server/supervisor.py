@@ -7,6 +7,7 @@ workers share the address by SO_REUSEPORT: the kernel spreads connections over t
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
 import socket
@@ -24,8 +25,11 @@ from typing_extensions import Self
 from zen_mlmd.errors import ConfigError, MissingExtraError, UnreachableError
 from zen_mlmd.flavors import StoreConfig, config_from_url
 from zen_mlmd.server.config import Address, ServerConfig
+from zen_mlmd.server.log import write_event
 from zen_mlmd.server.worker import News, Orders
+from zen_mlmd.service.base import first_line
 
+_STDERR = 2
 _START_S = 60.0
 _END_S = 10.0
 _RESTART_S = (0.1, 5.0)
@@ -73,6 +77,7 @@ class Server:
         if self.store.flavor == "sqlite":
             self._check_sqlite()
         self._first = {"create": create, "upgrade": upgrade}
+        self._log = _STDERR
         self._reserved: socket.socket | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._endpoint: Any = None
@@ -120,6 +125,7 @@ class Server:
             ConnectionFailedError: The store cannot be opened, and that will not pass by itself.
         """
         try:
+            self._log = os.dup(_STDERR)
             self._reserve()
             if self.config.metrics:
                 self._open_metrics()
@@ -148,11 +154,14 @@ class Server:
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
+        if self._log != _STDERR:
+            os.close(self._log)
+            self._log = _STDERR
 
     def orders(self, number: int, *, create: bool, upgrade: bool) -> Orders:
         """Return what a worker is to do."""
         folder = self._folder.name if self._folder is not None else ""
-        return Orders(number, self.store, self.config, create, upgrade, folder)
+        return Orders(number, self.store, self.config, create, upgrade, folder, log=self._log)
 
     def forget(self, pid: int) -> None:
         """Drop what a worker that is no more said of its present."""
@@ -240,14 +249,15 @@ class _Minder(threading.Thread):
 
     def run(self) -> None:
         """Start a worker, and another one when it has ended, until told to stop."""
-        from zen_mlmd.server.log import write_event
-
         pause, longest = _RESTART_S
         while not self._stopping.is_set():
             process = self._spawn()
             if process is None:
                 return
+            complaints = threading.Thread(target=self._relay, args=(process,), daemon=True)
+            complaints.start()
             was_ready = self._listen(process)
+            complaints.join(_END_S)
             code = self._ended(process)
             self._heard.set()
             if self._stopping.is_set() or not self._has_served:
@@ -264,7 +274,11 @@ class _Minder(threading.Thread):
             if self._stopping.is_set():
                 return None
             process = subprocess.Popen(  # noqa: S603 - our own command
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=[self._orders.log],
             )
             self._process = process
         assert process.stdin is not None
@@ -278,8 +292,6 @@ class _Minder(threading.Thread):
 
     def _listen(self, process: subprocess.Popen[bytes]) -> bool:
         """Take the worker's news until it ends; return whether it served."""
-        from zen_mlmd.server.log import write_event
-
         assert process.stdout is not None
         was_ready = False
         while True:
@@ -295,6 +307,13 @@ class _Minder(threading.Thread):
                 event = "store answers" if news.up else "store away"
                 write_event(event, worker=self._number, text=news.problem)
 
+    def _relay(self, process: subprocess.Popen[bytes]) -> None:
+        """Tell as JSON what a worker's libraries print, without what it quotes of somebody's content."""
+        assert process.stderr is not None
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            for line in process.stderr:
+                write_event("stderr", worker=self._number, text=first_line(line.decode("utf-8", "replace")))
+
     def _ended(self, process: subprocess.Popen[bytes]) -> int:
         self.up = False
         try:
@@ -305,7 +324,7 @@ class _Minder(threading.Thread):
         with self._lock:
             if self._deadline is not None:
                 self._deadline.cancel()
-            for pipe in (process.stdin, process.stdout):
+            for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
@@ -332,8 +351,6 @@ def serve(
         ConfigError: What was given means no server.
         ConnectionFailedError: The store cannot be opened, and that will not pass by itself.
     """
-    from zen_mlmd.server.log import write_event
-
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)

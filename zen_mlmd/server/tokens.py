@@ -84,11 +84,12 @@ class TokenFile:
 
     def find(self, token: str) -> Token | None:
         """Return who has this token, or None: unknown, revoked or expired."""
-        self._look()
+        self.look()
         found = self._by_hash.get(_hash(token))
         return found if found is not None and found.is_valid(_now()) else None
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read the file again if it changed; once a second at most."""
         with self._lock:
             if time.monotonic() - self._looked_at < _LOOK_S:
                 return

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.server.config import ServerConfig
+from zen_mlmd.server.log import CallLog, log_to, write_event
 
 _LOOK_S = 2.0
 """How often the store is asked whether it is there, while nobody else asks."""
@@ -32,6 +33,7 @@ class Orders:
         config: How; its address is the supervisor's choice.
         create, upgrade: For opening the store the first time.
         metrics_folder: Where metrics are counted; empty for none.
+        log: Descriptor to write the log to.
     """
 
     number: int
@@ -40,6 +42,7 @@ class Orders:
     create: bool
     upgrade: bool
     metrics_folder: str
+    log: int
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,15 @@ def main(orders_pipe: IO[bytes]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which stops its workers
     news_pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not print into the pipe
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it tells of each stranger's handshake otherwise
     orders: Orders = pickle.load(orders_pipe)
+    log_to(orders.log)
     asyncio.run(_Worker(orders, news_pipe).run(orders_pipe))
 
 
 class _Worker:
     def __init__(self, orders: Orders, news: IO[bytes]) -> None:
         from zen_mlmd.server.backend import Backend
-        from zen_mlmd.server.log import CallLog
 
         self._orders = orders
         self._config = orders.config
@@ -146,7 +150,6 @@ class _Worker:
     def _bind(self, server: Any) -> None:
         from zen_mlmd.errors import ConfigError
         from zen_mlmd.server.certificates import Certificates
-        from zen_mlmd.server.log import write_event
 
         address = str(self._config.address)
         try:
@@ -166,9 +169,10 @@ class _Worker:
             self._warn_of_tokens()
 
     def _warn_of_tokens(self) -> None:
-        from zen_mlmd.server.log import write_event
-
-        problem = self._tokens.problem if self._tokens is not None else ""
+        if self._tokens is None:
+            return
+        self._tokens.look()
+        problem = self._tokens.problem
         if problem != self._warned:
             self._warned = problem
             write_event("warning", text=problem or "the file of tokens is in order again")

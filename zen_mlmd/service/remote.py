@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -132,7 +133,8 @@ class RemoteService(base.MetadataService):
 
     def _send(self, method: str, data: bytes) -> bytes:
         send = self._methods.get(method) or self._method(method)
-        answer: bytes = send(data, timeout=self._endpoint.timeout_s, metadata=self._metadata)
+        metadata = traced(self._metadata)
+        answer: bytes = send(data, timeout=self._endpoint.timeout_s, metadata=metadata)
         return answer
 
     def _method(self, method: str) -> Any:
@@ -218,6 +220,16 @@ class RemoteService(base.MetadataService):
             _inherited.append(self._channel)
         self._lock = threading.Lock()
         self._channel, self._methods = None, {}
+
+
+def traced(metadata: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Add OpenTelemetry's present trace to request metadata, if somebody here uses OpenTelemetry."""
+    propagate: Any = sys.modules.get("opentelemetry.propagate")
+    if propagate is None:
+        return metadata
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return [*metadata, *carrier.items()] if carrier else metadata
 
 
 def _forget_channels() -> None:

@@ -1,7 +1,8 @@
-"""What TFX's own library finds in a metadata store. Run by a Python that has TFX, not by ours.
+"""What TFX's own library does with a metadata store. Run by a Python that has TFX, not by ours.
 
-    python tfx_reads.py read < request.json     reads runs with tfx.orchestration.portable.mlmd
-    python tfx_reads.py run < request.json      runs a TFX pipeline whose Resolver looks for a model
+    python tfx_script.py read < request.json     reads runs with tfx.orchestration.portable.mlmd
+    python tfx_script.py run < request.json      runs a TFX pipeline whose Resolver looks for a model
+    python tfx_script.py cache < request.json    runs a TFX pipeline that caches
 
 A request names the store by MLMD's own connection config, serialized; the last line printed is the
 answer, as JSON. Needs nothing but the packages `ml-pipelines-sdk` and `ml-metadata`.
@@ -217,5 +218,29 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     return {"nodes": [latest.id, taker.id]}
 
 
+@component
+def make(model: OutputArtifact[Model], depth: Parameter[int]) -> None:
+    """Pretend to train a model."""
+    model.set_int_custom_property("depth", depth)
+
+
+def cache(request: dict[str, Any]) -> dict[str, Any]:
+    """Run a pipeline of two nodes with TFX's cache, and tell how each execution in the store stands."""
+    made = make(depth=request["depth"])
+    taker = serve(model=made.outputs["model"], port=8501)
+    LocalDagRunner().run(
+        pipeline.Pipeline(
+            pipeline_name=request["pipeline"],
+            pipeline_root=request["root"],
+            components=[made, taker],
+            enable_cache=True,
+            metadata_connection_config=config_of(request),
+        )
+    )
+    with metadata.Metadata(config_of(request)) as handle:
+        executions = sorted(handle.store.get_executions(), key=lambda each: int(each.id))
+        return {"states": [mlmd.Execution.State.Name(each.last_known_state) for each in executions]}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"read": read, "run": run}[sys.argv[1]](json.load(sys.stdin))))
+    print(json.dumps({"read": read, "run": run, "cache": cache}[sys.argv[1]](json.load(sys.stdin))))

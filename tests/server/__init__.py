@@ -1,0 +1,1 @@
+"""The MLMD gRPC server, asked as its clients do."""
