@@ -1,4 +1,4 @@
-"""`python -m benchmarks [recording|reading|lineage|startup|journal] [--quick]`; all of them by default."""
+"""`python -m benchmarks [NAME ...] [--quick]`: those that are named, by default all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks.table import print_versions
 
-NAMES = ("recording", "reading", "lineage", "startup", "journal")
+NAMES = ("recording", "reading", "lineage", "startup", "journal", "serving")
 
 
 def main() -> None:

@@ -45,9 +45,9 @@ def open_store(
         ConnectionFailedError: One of its kinds, each with a remedy.
     """
     if where is None:
-        from zen_mlmd.stack import active_store
+        from zen_mlmd.stack import active_config
 
-        where = active_store()
+        where = active_config()
     config = where if isinstance(where, StoreConfig) else config_from_url(where)
     return Store(config, Client(config.open_service(create=create, upgrade=upgrade), wait_s=config.wait_s))
 

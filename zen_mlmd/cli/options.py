@@ -77,10 +77,10 @@ def chosen_config() -> StoreConfig:
         ConfigError: What was chosen means no store.
     """
     from zen_mlmd.flavors import config_from_url
-    from zen_mlmd.stack import active_store
+    from zen_mlmd.stack import active_config
 
     chosen = click.get_current_context().meta.get(_STORE)
-    return config_from_url(active_store() if chosen is None else chosen)
+    return active_config() if chosen is None else config_from_url(chosen)
 
 
 def open_to_read() -> Store:

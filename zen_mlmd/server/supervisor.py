@@ -69,9 +69,9 @@ class Server:
     ) -> None:
         _check_packages()
         if store is None:
-            from zen_mlmd.stack import active_store
+            from zen_mlmd.stack import active_config
 
-            store = active_store()
+            store = active_config()
         self.config = config or ServerConfig()
         self.store = store if isinstance(store, StoreConfig) else config_from_url(store)
         if self.store.flavor == "sqlite":

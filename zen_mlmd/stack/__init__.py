@@ -1,7 +1,8 @@
 """Which store and which folder are the active ones: the environment, or this user's own.
 
-ZEN_MLMD_STORE      a store's URL; by default an SQLite file in the user's data folder
-ZEN_MLMD_ARTIFACTS  where payloads are kept; by default a folder beside that file
+ZEN_MLMD_STORE          a store's URL; by default an SQLite file in the user's data folder
+ZEN_MLMD_STORE_<FIELD>  a setting of that store, which counts before the URL's: PASSWORD, TOKEN, CA, ...
+ZEN_MLMD_ARTIFACTS      where payloads are kept; by default a folder beside that file
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 from pathlib import Path
 
 import platformdirs
+
+from zen_mlmd.flavors import StoreConfig, config_from_url
 
 STORE_VARIABLE = "ZEN_MLMD_STORE"
 ARTIFACTS_VARIABLE = "ZEN_MLMD_ARTIFACTS"
@@ -21,6 +24,18 @@ def active_store() -> str:
     if url:
         return url
     return f"sqlite:////{str(_home() / 'metadata.db').lstrip('/')}"
+
+
+def active_config() -> StoreConfig:
+    """Return the config of the active store.
+
+    Raises:
+        ConfigError: Its URL means no store, or a setting is wrong; the message quotes neither.
+    """
+    config = config_from_url(active_store())
+    names = {f"{STORE_VARIABLE}_{name.upper()}": name for name in type(config).model_fields}
+    given = {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}
+    return type(config).checked(**{**dict(config), **given}) if given else config
 
 
 def active_artifacts() -> str:
