@@ -3,11 +3,17 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-if ! command -v mariadbd >/dev/null || ! command -v mariadb-install-db >/dev/null || ! command -v git >/dev/null; then
+missing=""
+command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null ||
+  missing="$missing mariadb-server-core mariadb-client-core"
+command -v git >/dev/null || missing="$missing git"
+command -v npm >/dev/null || missing="$missing nodejs npm"
+if [ -n "$missing" ]; then
   sudo=""
   [ "$(id -u)" = 0 ] || sudo=sudo
   $sudo apt-get update -q
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q mariadb-server-core mariadb-client-core git
+  # shellcheck disable=SC2086 - several words
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q $missing
 fi
 
 # pyenv hides the Pythons that are not chosen; the tests run on each that is there.

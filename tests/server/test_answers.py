@@ -14,7 +14,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 import zen_mlmd as zm
 from tests.server.conftest import Caller, StartServer
 from tests.services.mariadb import MariaDb
-from tests.services.mlmd_suite import run_mlmd_suite
+from tests.services.mlmd_suite import assert_suite_passes
 from zen_mlmd.errors import StoreError
 from zen_mlmd.flavors import SqliteConfig
 from zen_mlmd.server import Server, ServerConfig
@@ -25,25 +25,19 @@ LACKING = {"GetParentContextsByContexts", "GetChildrenContextsByContexts", "GetL
 
 
 def test_mlmds_own_suite_passes_over_sqlite(start: StartServer, tmp_path: Path) -> None:
-    counts, failures = run_mlmd_suite(tmp_path, start(log="none").address)
-    assert failures == {}
-    assert counts["passed"] == 106
+    assert_suite_passes(tmp_path, start(log="none").address)
 
 
 @pytest.mark.mysql
 def test_mlmds_own_suite_passes_over_mariadb(start: StartServer, mysql_url: str, tmp_path: Path) -> None:
-    counts, failures = run_mlmd_suite(tmp_path, start(mysql_url, create=True, log="none").address)
-    assert failures == {}
-    assert counts["passed"] == 106
+    assert_suite_passes(tmp_path, start(mysql_url, create=True, log="none").address)
 
 
 @pytest.mark.mysql
 def test_mlmds_own_suite_passes_with_two_workers(start: StartServer, mysql_url: str, tmp_path: Path) -> None:
     server = start(mysql_url, create=True, log="none", workers=2)
     assert len(set(server.worker_pids)) == 2
-    counts, failures = run_mlmd_suite(tmp_path, server.address)
-    assert failures == {}
-    assert counts["passed"] == 106
+    assert_suite_passes(tmp_path, server.address)
 
 
 def test_the_service_has_52_calls_of_which_ml_metadata_lacks_three() -> None:
@@ -158,9 +152,7 @@ def test_relatives_of_many_contexts_are_told_in_one_call(start: StartServer) -> 
 def test_a_server_in_front_of_a_server_gives_the_same_answers(start: StartServer, tmp_path: Path) -> None:
     behind = start(log="none")
     front = start(f"kubeflow://{behind.address}", log="none")
-    counts, failures = run_mlmd_suite(tmp_path, front.address)
-    assert failures == {}
-    assert counts["passed"] == 106
+    assert_suite_passes(tmp_path, front.address)
 
 
 def test_services_forward_bytes(sqlite_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_what_kfp_v1s_metadata_writer_asks(start: StartServer) -> None:
     ]
 
 
+@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm for a client in JavaScript")
 def test_a_javascript_client_made_from_the_reflected_descriptors(
     start: StartServer, shared_folder: Path, tmp_path: Path
 ) -> None:

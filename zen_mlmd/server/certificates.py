@@ -44,14 +44,14 @@ class Certificates:
 
     def _renewed(self) -> Any:
         """Return a new configuration, or None to go on with the last one; called for each connection."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return None
+        self._seen = stamp
         try:
-            stamp = self._stamp()
-            if stamp == self._seen:
-                return None
-            self._seen = stamp
             return self._read()
-        except (ConfigError, OSError) as error:
-            self._tell(error.message if isinstance(error, ConfigError) else "a certificate's file is gone")
+        except ConfigError as error:
+            self._tell(error.message)
             return None
 
     def _stamp(self) -> _Stamp | None:
