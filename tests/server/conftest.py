@@ -91,10 +91,10 @@ def soon(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def outcome_of(call: Caller, method: str, token: str = "") -> str:
+def outcome_of(call: Caller, method: str, token: str = "", *, request: Any = b"") -> str:
     """Return the name of a call's code."""
     try:
-        call(method, token=token)
+        call(method, request, token=token)
     except grpc.RpcError as error:
         return str(error.code().name)
     return "OK"

@@ -64,7 +64,9 @@ def test_code_and_words_of_each_call_are_the_cores(served: Server, method: str, 
             assert call(method, data) == answer
         else:
             name, words = call.refusal(method, data)
-            assert (name, words) == (_code_name(code), text.decode())
+            assert name == _code_name(code)
+            # What a message's text looks like differs from process to process (protobuf 6).
+            assert words.partition(":")[0] == text.decode().partition(":")[0]
 
 
 def _code_name(code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import struct
@@ -135,6 +136,93 @@ def test_a_value_with_nothing_in_it_kills_no_worker(start: StartServer, kind: st
             assert "no value" in text
         alive(call)
     assert server.worker_pids == pids
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["id=" + "~" * 4_000 + "1", "id=" + "~" * 16_370 + "1", "NOT " * 4_000 + "TRUE", "id=1" + "+1" * 8_000],
+    ids=["tilde", "longest", "not", "plus"],
+)
+@pytest.mark.parametrize("method", ["GetArtifacts", "GetLineageSubgraph"])
+def test_a_filter_that_overflows_the_parsers_stack_kills_no_worker(
+    start: StartServer, method: str, text: str
+) -> None:
+    server = start()
+    pids = server.worker_pids
+    request: Any
+    if method == "GetArtifacts":
+        request = rpc.GetArtifactsRequest()
+        request.options.filter_query = text
+    else:
+        request = rpc.GetLineageSubgraphRequest()
+        request.lineage_subgraph_query_options.ending_executions.filter_query = text
+        request.lineage_subgraph_query_options.starting_artifacts.filter_query = text
+    with Caller(server.address) as call:
+        outcome_of(call, method, request=request)
+        alive(call)
+        assert server.worker_pids == pids
+        if method == "GetArtifacts":
+            request.options.filter_query = text * 10
+            code, words = call.refusal(method, request)
+            assert code == "INVALID_ARGUMENT"
+            assert "16384 are the most" in words
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_requests_at_random_get_answers(start: StartServer, seed: int) -> None:
+    server = start(log="none")
+    pids = server.worker_pids
+    chance = random.Random(seed)
+    methods = [each.name for each in rpc.DESCRIPTOR.services_by_name["MetadataStoreService"].methods]
+    codes: set[str] = set()
+    with Caller(server.address) as call:
+        for _ in range(500):
+            method = chance.choice(methods)
+            request = getattr(rpc, f"{method}Request")()
+            fill(request, chance)
+            data = bytearray(request.SerializeToString())
+            if data and chance.random() < 0.2:
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            codes.add(outcome_of(call, method, request=bytes(data)))
+        alive(call)
+    assert server.worker_pids == pids
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= codes
+    assert not codes & {"UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+
+
+NUMBERS = [0, 1, 2, 10, -1, 2**31 - 1, 2**31, 2**63 - 1, -(2**63)]
+TEXTS = ["", "a", "T", "id = 1", "__MLMD_NULL__", "\0", "'", "ü", "x" * 300, "artifacts", "events"]
+
+
+def fill(message: Any, chance: random.Random, depth: int = 0) -> None:
+    """Set about half of a message's fields to odd values."""
+    for field in message.DESCRIPTOR.fields:
+        if chance.random() < 0.5 or depth > 6:
+            continue
+        kept = getattr(message, field.name)
+        with contextlib.suppress(ValueError, TypeError):  # out of the field's range
+            if field.message_type and field.message_type.GetOptions().map_entry:
+                value = field.message_type.fields_by_name["value"]
+                texts = field.message_type.fields_by_name["key"].cpp_type == field.CPPTYPE_STRING
+                key = chance.choice(TEXTS if texts else NUMBERS)
+                if value.message_type:
+                    fill(kept[key], chance, depth + 1)
+                else:
+                    kept[key] = chance.choice([1, 2, 3])
+            elif hasattr(kept, "add"):
+                fill(kept.add(), chance, depth + 1)
+            elif field.message_type:
+                kept.SetInParent()
+                fill(kept, chance, depth + 1)
+            elif hasattr(kept, "extend"):
+                kept.extend([chance.choice(TEXTS if field.cpp_type == field.CPPTYPE_STRING else NUMBERS)])
+            else:
+                choices: list[Any] = TEXTS if isinstance(kept, str) else NUMBERS
+                setattr(
+                    message,
+                    field.name,
+                    chance.choice([0.5, float("nan")] if isinstance(kept, float) else choices),
+                )
 
 
 # -- clients that are slow, many or gone ---------------------------------------------------------

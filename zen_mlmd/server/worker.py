@@ -18,6 +18,7 @@ from typing import IO, Any
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.server.config import ServerConfig
 from zen_mlmd.server.log import CallLog, log_to, write_event
+from zen_mlmd.service.check import FILTER_STACK_BYTES
 
 _LOOK_S = 2.0
 """How often the store is asked whether it is there, while nobody else asks."""
@@ -68,6 +69,7 @@ def main(orders_pipe: IO[bytes]) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it tells of each stranger's handshake otherwise
     orders: Orders = pickle.load(orders_pipe)
     log_to(orders.log)
+    threading.stack_size(FILTER_STACK_BYTES)  # of the threads that ask the store; taken as it is used
     asyncio.run(_Worker(orders, news_pipe).run(orders_pipe))
 
 

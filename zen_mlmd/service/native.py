@@ -38,7 +38,7 @@ from zen_mlmd.errors import (
     ZenMlmdError,
 )
 from zen_mlmd.service import base
-from zen_mlmd.service.check import SQLITE, Limits, check_request
+from zen_mlmd.service.check import FILTER_BYTES, SQLITE, Limits, check_request
 from zen_mlmd.service.lacking import LACKING
 
 _LOST = re.compile(
@@ -106,9 +106,10 @@ class NativeService(base.MetadataService):
         run, answer, reads = _entry(method)
         if run is None:
             return self._lacking(method, request)
-        if not reads:
+        data = request.SerializeToString()
+        if not reads or len(data) > FILTER_BYTES:
             check_request(method, request, self._limits)
-        data, text, code = self._exchange(run, request.SerializeToString(), reads=reads)
+        data, text, code = self._exchange(run, data, reads=reads)
         if code:
             raise self._error(code, text, method)
         response = answer()
@@ -118,7 +119,7 @@ class NativeService(base.MetadataService):
     def forward(self, method: str, data: bytes) -> bytes:
         """Send a request's bytes; see `MetadataService.forward`."""
         run, _, reads = _entry(method)
-        if run is None or not reads:
+        if run is None or not reads or len(data) > FILTER_BYTES:
             request = base.parse_request(method, data)
             if run is None:
                 return self._forward_lacking(method, request)
