@@ -191,7 +191,7 @@ def test_requests_at_random_get_answers(start: StartServer, seed: int) -> None:
 
 
 NUMBERS = [0, 1, 2, 10, -1, 2**31 - 1, 2**31, 2**63 - 1, -(2**63)]
-TEXTS = ["", "a", "T", "id = 1", "__MLMD_NULL__", "\0", "'", "ü", "x" * 300, "artifacts", "events"]
+TEXTS = ["", "a", "U", "id = 1", "__MLMD_NULL__", "\0", "'", "ü", "x" * 300, "artifacts", "events"]
 
 
 def fill(message: Any, chance: random.Random, depth: int = 0) -> None:
