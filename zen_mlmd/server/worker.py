@@ -209,6 +209,8 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
+        # Proxies add much to a call (identity headers of a mesh); 8 KiB is gRPC's default.
+        ("grpc.max_metadata_size", 16_384),
         # A connection that never says hello, or too many calls on one, must not keep others out.
         ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.max_concurrent_streams", config.max_calls),
