@@ -34,6 +34,7 @@ def test_mlmds_own_suite_passes_over_mariadb(start: StartServer, mysql_url: str,
 
 
 @pytest.mark.mysql
+@pytest.mark.slow
 def test_mlmds_own_suite_passes_with_two_workers(start: StartServer, mysql_url: str, tmp_path: Path) -> None:
     server = start(mysql_url, create=True, log="none", workers=2)
     assert len(set(server.worker_pids)) == 2
@@ -151,6 +152,7 @@ def test_relatives_of_many_contexts_are_told_in_one_call(start: StartServer) -> 
         assert call.refusal("DropEverything")[0] == "UNIMPLEMENTED"
 
 
+@pytest.mark.slow
 def test_a_server_in_front_of_a_server_gives_the_same_answers(start: StartServer, tmp_path: Path) -> None:
     behind = start(log="none")
     front = start(f"kubeflow://{behind.address}", log="none")

@@ -385,6 +385,7 @@ def test_a_server_starts_before_its_database(start: StartServer, capfd: Any) -> 
 
 
 @pytest.mark.mysql
+@pytest.mark.slow
 def test_recording_through_the_server_outlives_the_database(start: StartServer) -> None:
     """A client that waits loses nothing and doubles nothing while the database is restarted."""
     with MariaDb() as database:
@@ -524,6 +525,7 @@ def test_a_killed_worker_is_replaced(start: StartServer, sqlite_path: Path, capf
 
 
 @pytest.mark.mysql
+@pytest.mark.slow
 def test_restarts_lose_nothing(mysql_url: str) -> None:
     zm.open_store(mysql_url, create=True).close()
     acknowledged = 0
@@ -537,6 +539,7 @@ def test_restarts_lose_nothing(mysql_url: str) -> None:
     assert acknowledged > 90
 
 
+@pytest.mark.slow
 def test_a_call_that_outlives_the_grace_is_broken_off(start: StartServer, sqlite_path: Path) -> None:
     server = start(sqlite_path, grace_s=0.5)
     with Caller(server.address) as call:

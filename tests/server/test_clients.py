@@ -28,6 +28,7 @@ def mlmd_client(address: str) -> metadata_store.MetadataStore:
     return metadata_store.MetadataStore(mlmd.MetadataStoreClientConfig(host=host, port=int(port)))
 
 
+@pytest.mark.slow
 def test_tfx_runs_a_pipeline_and_caches_it_the_second_time(
     start: StartServer, tfx_python: str, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_what_kfp_v1s_metadata_writer_asks(start: StartServer) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm for a client in JavaScript")
 def test_a_javascript_client_made_from_the_reflected_descriptors(
     start: StartServer, shared_folder: Path, tmp_path: Path

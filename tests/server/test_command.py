@@ -56,6 +56,7 @@ def test_a_server_with_everything(pem: Certificates, tmp_path: Path, sqlite_path
     assert token not in json.dumps(command.told)
 
 
+@pytest.mark.slow
 def test_it_says_what_keeps_it_from_starting(tmp_path: Path) -> None:
     (tmp_path / "no.db").write_text("this is no database, " * 300)
     for arguments, fault in (
