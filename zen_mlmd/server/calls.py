@@ -88,17 +88,18 @@ class Calls:
         """Wait for what the store's threads have begun."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def run(self, function: Callable[[], Any]) -> Any:
+    def run(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run a function in one of the store's threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+        return asyncio.get_running_loop().run_in_executor(self._pool, function)
 
     async def _answer(self, method: str, data: bytes, context: Any) -> bytes:
         started = time.perf_counter()
         self.open_calls += 1
         code, text, client, answer = base.CANCELLED, "", "", b""
-        with self._tracing.call(method, context.invocation_metadata()) as trace_id:
+        metadata = context.invocation_metadata() or ()
+        with self._tracing.call(method, metadata) as trace_id:
             try:
-                client = self._access.admit(method, context.invocation_metadata(), context.auth_context())
+                client = self._access.admit(method, metadata, context.auth_context())
                 answer = await self._ask(method, data, self._time_left(context))
                 code = 0
             except Refusal as refusal:

@@ -23,11 +23,11 @@ class Tracing:
             find_spec("opentelemetry") is not None and find_spec("opentelemetry.trace") is not None
         )
 
-    def call(
-        self, method: str, metadata: Iterable[tuple[str, str | bytes]] | None
-    ) -> AbstractContextManager[str]:
-        """Return a context manager for one call; it gives the trace's id, empty if there is no trace."""
-        return self._span(method, metadata or ()) if self._is_there else contextlib.nullcontext("")
+    def call(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> AbstractContextManager[str]:
+        """Return a context manager for one call; it gives the id of the caller's trace, or nothing."""
+        if not self._is_there or not any(key == "traceparent" for key, _ in metadata):
+            return contextlib.nullcontext("")
+        return self._span(method, metadata)
 
     def carried(self, work: Callable[[], ResultT]) -> Callable[[], ResultT]:
         """Return `work` so that it runs in the present trace, in whatever thread."""
