@@ -50,15 +50,10 @@ from collections import defaultdict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zen_mlmd.fingerprint.source import (
-    Source,
-    Uses,
-    bytecode_digest,
-    constant_text,
-    find_module,
-    is_installed,
-    source_of_file,
-)
+from zen_mlmd.fingerprint.modules import find_module, is_installed
+from zen_mlmd.fingerprint.source import Source, source_of_file
+from zen_mlmd.fingerprint.syntax import bytecode_digest, constant_text
+from zen_mlmd.fingerprint.uses import Uses, imported, uses_of_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -272,7 +267,7 @@ class _Explorer:
         else:
             qualname = getattr(code, "co_qualname", function.__qualname__)
             texts = [_python(), bytecode_digest(code)]
-            uses = [Source.uses_of_code(code)]
+            uses = [uses_of_code(code)]
         bindings += self._bindings(uses, {**names, **cells} if cells else names, module)
         self._add(f"{_shown(module)}:{qualname}", *texts, *bindings)
 
@@ -401,7 +396,7 @@ class _Explorer:
 
     def _follow_import(self, module: str, node: ast.AST, name: str, rest: tuple[str, ...]) -> bool:
         """Go on where an import statement of a module points; False if `node` is none."""
-        found = [entry for entry in Source.imported(node) if entry[2] == name]
+        found = [entry for entry in imported(node) if entry[2] == name]
         for level, target, _, inner in found:
             absolute = _absolute(level, target, module)
             self._add(f"{_shown(module)}:{name}", f"import {absolute} {'.'.join(inner)}")

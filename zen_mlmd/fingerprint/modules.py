@@ -1,0 +1,69 @@
+"""Where modules lie: found without importing them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.machinery
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Module:
+    """Where a module's source lies: its file, and for a package the directories of its modules."""
+
+    file: str | None
+    locations: tuple[str, ...] | None
+
+
+_found: dict[tuple[str, tuple[str, ...]], _Module] = {}
+
+
+def find_module(name: str) -> _Module | None:
+    """Find a module without executing it or the packages it lies in; None if there is none.
+
+    `importlib.util.find_spec` would import the packages.
+    """
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        names = vars(loaded)
+        path = names.get("__path__")
+        return _Module(names.get("__file__"), None if path is None else tuple(path))
+    key = (name, tuple(sys.path))
+    if key not in _found:
+        parent, _, _ = name.rpartition(".")
+        package = find_module(parent) if parent else None
+        if not name or (parent and (package is None or package.locations is None)):
+            return None
+        module = _ask_finders(name, list(package.locations or ()) if package is not None else None)
+        if module is None:
+            return None  # not remembered: the file may be written later
+        _found[key] = module
+    return _found[key]
+
+
+def _ask_finders(name: str, path: list[str] | None) -> _Module | None:
+    for finder in sys.meta_path:
+        try:
+            spec: importlib.machinery.ModuleSpec | None = finder.find_spec(name, path)
+        except Exception:  # noqa: BLE001, S112 - a foreign finder
+            continue
+        if spec is not None:
+            locations = spec.submodule_search_locations
+            file = spec.origin if spec.has_location else None
+            return _Module(file, None if locations is None else tuple(locations))
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to an installed package or the standard library."""
+    path = Path(os.path.realpath(file))
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return True
+    paths = sysconfig.get_paths()
+    prefixes = {os.path.realpath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(path.is_relative_to(prefix) for prefix in prefixes)
