@@ -1,14 +1,17 @@
-"""Where modules lie: found without importing them."""
+"""Modules: found without importing them, and named alike in all processes."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import importlib.machinery
+import importlib.util
 import os
 import sys
 import sysconfig
+import types
 from pathlib import Path
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +70,34 @@ def is_installed(file: str) -> bool:
     paths = sysconfig.get_paths()
     prefixes = {os.path.realpath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
     return any(path.is_relative_to(prefix) for prefix in prefixes)
+
+
+def shown_module(module: str) -> str:
+    """Return the name by which a module is shown: the same for a script, its workers and its importers."""
+    if module not in ("__main__", "__mp_main__"):
+        return module
+    names = vars(sys.modules["__main__"]) if "__main__" in sys.modules else {}
+    if names.get("__spec__") is not None:
+        return str(names["__spec__"].name)
+    return Path(names["__file__"]).stem if names.get("__file__") else "__main__"
+
+
+def loaded_names(module: str) -> dict[str, Any]:
+    """Return a loaded module's globals; none if it is not loaded."""
+    loaded = sys.modules.get(module)
+    return vars(loaded) if issubclass(type(loaded), types.ModuleType) else {}
+
+
+def absolute_name(level: int, target: str, module: str) -> str:
+    """Return the absolute name of what a module imports; empty if it leads out of the package."""
+    if not level:
+        return target
+    package = loaded_names(module).get("__package__")
+    if package is None:
+        found = find_module(module)
+        is_package = found is not None and found.locations is not None
+        package = module if is_package else module.rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name("." * level + target, package)
+    except ImportError:
+        return ""

@@ -43,7 +43,7 @@ class Source:
         self.stars: list[tuple[int, str]] = []
         self._functions: dict[tuple[int, str], list[ast.AST]] = {}
         self._codes: dict[str, list[tuple[str, int]]] = {}
-        self._digests: dict[ast.AST, str] = {}
+        self._digests: dict[tuple[ast.AST, bool], str] = {}
         self._uses: dict[ast.AST, Uses] = {}
         self._index_definitions()
         self._index_codes(code)
@@ -63,11 +63,12 @@ class Source:
             node for line in dict.fromkeys(lines) for node in self._functions.get((line, code.co_name), ())
         ]
 
-    def digest(self, node: ast.AST) -> str:
-        """Return a hash of a node without its layout and docstrings."""
-        if node not in self._digests:
-            self._digests[node] = tree_digest(node)
-        return self._digests[node]
+    def digest(self, node: ast.AST, *, docs: bool = False) -> str:
+        """Return a hash of a node without its layout, and unless `docs` without its docstrings."""
+        key = (node, docs)
+        if key not in self._digests:
+            self._digests[key] = tree_digest(node, docs=docs)
+        return self._digests[key]
 
     def uses(self, node: ast.AST) -> Uses:
         """Return what a node names outside itself."""

@@ -15,8 +15,13 @@ _CODE_FLAGS = 0x3FF  # what a code object does; above them stand those of `from 
 _LAYOUT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
-def tree_digest(root: ast.AST) -> str:
-    """Return a hash of a syntax tree without its layout and docstrings."""
+def sha256(*texts: str) -> str:
+    """Return a hash over texts, as it is recorded."""
+    return "sha256:" + hashlib.sha256("\n".join(texts).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def tree_digest(root: ast.AST, *, docs: bool = False) -> str:
+    """Return a hash of a syntax tree without its layout, and unless `docs` without its docstrings."""
     parts: list[str] = []
     todo: list[Any] = [root]  # nodes, lists of them, and texts that are ready; no recursion, so no limit
     while todo:
@@ -27,7 +32,7 @@ def tree_digest(root: ast.AST) -> str:
             todo += [")", _merged(item.values), "(JoinedStr"]
         elif isinstance(item, list):
             todo.append("]")
-            todo.extend(reversed([_plain(child) for child in item if not _is_idle(child)]))
+            todo.extend(reversed([_plain(child) for child in item if not _is_idle(child, docs=docs)]))
             todo.append("[")
         else:
             todo.append(")")
@@ -59,10 +64,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (ast.AST, list)) else constant_text(value)
 
 
-def _is_idle(node: Any) -> bool:
+def _is_idle(node: Any, *, docs: bool) -> bool:
     """Whether a statement does nothing: `pass`, a docstring, a string that stands for a comment."""
     return isinstance(node, ast.Pass) or (
-        isinstance(node, ast.Expr)
+        not docs
+        and isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )

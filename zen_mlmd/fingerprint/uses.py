@@ -10,6 +10,7 @@ from typing import Any
 from zen_mlmd.fingerprint.syntax import all_codes
 
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DOCS = frozenset({"__doc__", "getdoc"})
 _Comprehension = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 Import = tuple[int, str, str, tuple[str, ...]]
@@ -25,11 +26,13 @@ class Uses:
             `("a", "b", "c")`.
         local_chains: The same for names that are bound inside.
         imports: The imports that stand inside.
+        docs: Whether it reads docstrings.
     """
 
     chains: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     local_chains: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     imports: list[Import] = dataclasses.field(default_factory=list)
+    docs: bool = False
 
 
 def imported(node: ast.AST) -> list[Import]:
@@ -55,13 +58,20 @@ def uses_of(node: ast.AST) -> Uses:
         visitor.visit(node)
     except RecursionError:  # a sum of hundreds of terms; without scopes it can be done flat
         names: set[tuple[str, ...]] = {(inner.id,) for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-        return Uses(names, names, [name for inner in ast.walk(node) for name in imported(inner)])
+        attributes = {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+        return Uses(
+            names,
+            names,
+            [name for inner in ast.walk(node) for name in imported(inner)],
+            docs=not _DOCS.isdisjoint(attributes | {name for (name,) in names}),
+        )
     return visitor.uses
 
 
 def uses_of_code(code: types.CodeType) -> Uses:
     """Return what bytecode names: single names, among them those of attributes."""
-    return Uses(chains={(name,) for inner in all_codes(code) for name in inner.co_names})
+    names = {name for inner in all_codes(code) for name in inner.co_names}
+    return Uses(chains={(name,) for name in names}, docs=not _DOCS.isdisjoint(names))
 
 
 class _UsesVisitor(ast.NodeVisitor):
@@ -75,6 +85,7 @@ class _UsesVisitor(ast.NodeVisitor):
         self._scopes: list[set[str]] = []
 
     def visit_Name(self, node: ast.Name) -> None:
+        self.uses.docs = self.uses.docs or node.id in _DOCS
         self._add((node.id,), node.ctx)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -83,6 +94,7 @@ class _UsesVisitor(ast.NodeVisitor):
         while isinstance(inner, ast.Attribute):
             names.append(inner.attr)
             inner = inner.value
+        self.uses.docs = self.uses.docs or not _DOCS.isdisjoint(names)
         if isinstance(inner, ast.Name):
             self._add((inner.id, *reversed(names)), inner.ctx)
         else:
