@@ -260,7 +260,7 @@ CASES: dict[type[ZenMlmdError], Case] = {
     errors.StoreError: lambda bench: bench.store().config.open_service().call("Frobnicate", None),
     errors.AlreadyExistsError: duplicate_artifact,
     errors.ContentionError: contention,
-    errors.RejectedRequestError: lambda bench: bench.store().record_run("churn", properties={"a\0b": 1}),
+    errors.RejectedRequestError: lambda bench: bench.store().import_artifact("s3://a\0b"),
     errors.RunExistsError: run_exists,
     errors.NameClashError: names_differ_by_case,
     errors.TypeConflictError: duplicate_type,

@@ -21,10 +21,13 @@ from zen_mlmd.errors import (
 
 
 class CallLog:
-    """Which steps were run; an instance, for a list would count as a constant that the steps use."""
+    """Which steps were run."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
+
+    def __reduce__(self) -> Any:
+        return CallLog, ()  # what it holds by now is nothing to the steps' results
 
     def append(self, name: str) -> None:
         self.names.append(name)

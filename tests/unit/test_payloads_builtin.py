@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import decimal
 import enum
 import math
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pydantic
@@ -29,8 +31,10 @@ from zen_mlmd.payloads import (
     default_registry,
     read_payload,
 )
+from zen_mlmd.payloads.builtin import PickleMaterializer
 
 PROJECT = Path(zen_mlmd.payloads.builtin.__file__).parents[2]
+HOUR = dt.timezone(dt.timedelta(hours=1))
 PLAIN_TEXT = st.text(st.characters(codec="utf-8"))
 PLAIN_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | PLAIN_TEXT,
@@ -102,6 +106,22 @@ class Point:
 class Frozen:
     a: int
     b: str = "b"
+
+
+class Numbered:
+    __slots__ = ("number",)
+    number: int
+
+
+@dataclasses.dataclass
+class OverSlots(Numbered):
+    a: int
+
+
+@dataclasses.dataclass
+class OneSlot:
+    a: int
+    __slots__ = "a"  # noqa: PLC0205 - as others write it
 
 
 @dataclasses.dataclass
@@ -214,6 +234,9 @@ def test_text_comes_back_character_by_character(tmp: Path, text: str) -> None:
         ([np.float64(0.5)], "Pickle", "Pickle"),
         ({np.int64(1)}, "Pickle", "Pickle"),
         (math.sin, "Pickle", "Pickle"),
+        (decimal.Decimal("1.00"), "Json", "JsonData"),
+        (dt.datetime(2026, 1, 1, 2, fold=1, tzinfo=HOUR), "Json", "JsonData"),
+        ([dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)], "Json", "JsonData"),
     ],
 )
 def test_each_value_goes_to_who_keeps_it(tmp: Path, value: object, kind: str, artifact_type: str) -> None:
@@ -221,6 +244,26 @@ def test_each_value_goes_to_who_keeps_it(tmp: Path, value: object, kind: str, ar
     assert type(materializer).__name__ == f"{kind}Materializer"
     assert materializer.artifact_type == artifact_type
     assert identical(round_trip(value, tmp, allow_pickle=True), value)
+
+
+@pytest.mark.parametrize("text", ["NaN", "sNaN", "-0", "1E+5", "-Infinity"])
+def test_decimals_come_back_digit_by_digit(tmp: Path, text: str) -> None:
+    for value in (decimal.Decimal(text), [decimal.Decimal(text)], {"a": (decimal.Decimal(text),)}):
+        assert kind_for(value) == "Json"
+        assert repr(round_trip(value, tmp)) == repr(value)
+
+
+def test_a_time_zone_that_has_a_name_goes_to_pickle(tmp: Path) -> None:
+    for zone in (dt.timezone(dt.timedelta(hours=1), "CET"), ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")):
+        at = dt.datetime(2026, 1, 1, tzinfo=zone)
+        for value in (at, [at], dt.time(1, tzinfo=zone), Model(name="a", at=at)):
+            assert kind_for(value) == "Pickle"
+            assert repr(round_trip(value, tmp, allow_pickle=True)) == repr(value)
+    for fixed in (dt.timezone.utc, HOUR):
+        model = Model(name="a", at=dt.datetime(2026, 1, 1, tzinfo=fixed))
+        assert kind_for(model) == kind_for(round_trip(model, tmp)) == "Pydantic"
+        assert round_trip(model, tmp) == model
+    assert kind_for(Model(name="a", at=dt.datetime(2026, 1, 1, fold=1))) == "Pickle"  # noqa: DTZ001
 
 
 def test_deep_and_circular_values_go_to_pickle(tmp: Path) -> None:
@@ -351,6 +394,16 @@ def test_dataclasses_that_json_would_change_go_to_pickle() -> None:
         assert kind_for(value) == "Pickle"
 
 
+def test_a_dataclass_whose_base_has_slots_goes_to_pickle(tmp: Path) -> None:
+    value = OverSlots(1)
+    value.number = 7
+    assert kind_for(value) == "Pickle"
+    back = round_trip(value, tmp, allow_pickle=True)
+    assert (back.a, back.number) == (1, 7)
+    assert kind_for(OneSlot(1)) == "Dataclass"
+    assert round_trip(OneSlot(1), tmp) == OneSlot(1)
+
+
 def test_dataclass_with_other_fields_now_is_a_payload_error(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('{"a": 1}')
     name = "zen_mlmd.payloads.builtin.DataclassMaterializer"
@@ -383,6 +436,26 @@ def test_path_to_a_directory_is_copied_with_what_links_point_at(tmp: Path, tmp_p
         assert back.name == path.name
         assert (back / "sub" / "a").read_bytes() == (back / "b").read_bytes() == b"1"
         assert not (back / "b").is_symlink()
+
+
+def test_a_path_with_dots_is_kept_under_the_name_of_what_it_means(
+    tmp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "a").write_bytes(b"1")
+    (tmp_path / "link").symlink_to(source / "sub")
+    monkeypatch.chdir(source)
+    for path in (source / "sub" / "..", Path("sub/.."), Path(), Path("."), tmp_path / "link" / ".."):  # noqa: PTH201
+        back = round_trip(path, tmp)
+        assert back.name == "source"
+        assert (back / "a").read_bytes() == b"1"
+
+
+def test_a_folder_that_the_artifact_store_lies_in_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    with pytest.raises(PayloadError, match="store itself lies in"):
+        round_trip(tmp_path, tmp_path / "store")
 
 
 @pytest.mark.parametrize("kind", ["nothing", "dangling", "link to directory", "fifo"])
@@ -455,12 +528,24 @@ def test_local_functions_and_classes_are_pickled_by_value(tmp: Path) -> None:
     assert round_trip(Local(), tmp, allow_pickle=True).n == 5
 
 
+def test_a_pickle_that_brings_its_classes_is_told_from_others(tmp_path: Path) -> None:
+    class Local:
+        pass
+
+    class Kind(enum.Enum):
+        A = 1
+
+    for value, wanted in [(Local(), True), ([Kind.A], True), (Special(), False), (lambda: 1, False)]:
+        PickleMaterializer().write(value, tmp_path)
+        assert PickleMaterializer.brings_classes(tmp_path) is wanted
+
+
 def test_what_cannot_be_pickled_has_no_materializer_and_leaves_nothing(tmp_path: Path) -> None:
     for value in (threading.Lock(), Unpicklable(), (x for x in [1])):
         with pytest.raises(NoMaterializerError, match="cannot be written") as caught:
             round_trip(value, tmp_path)
         assert caught.value.hint
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(PayloadError, match=f"{tmp_path}/[0-9a-f]+: cannot be written: No space left"):
         round_trip(NoRoom(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,13 @@ import pandas as pd
 import pytest
 
 import zen_mlmd.payloads
-from zen_mlmd.errors import NoMaterializerError, PayloadError, PayloadMissingError, UsageError
+from zen_mlmd.errors import (
+    NoMaterializerError,
+    PayloadError,
+    PayloadMissingError,
+    UntrustedPickleError,
+    UsageError,
+)
 from zen_mlmd.payloads import (
     ArtifactStore,
     Materializer,
@@ -69,6 +75,10 @@ class Broken(Writing):
 
 class ByName(Writing):
     types = ("pandas.DataFrame", f"{__name__}.Square")
+
+
+class Running(Writing):
+    runs_code = True
 
 
 class TypeNeeding(Writing):
@@ -236,19 +246,35 @@ def test_by_name_imports_only_when_told_to(package: str) -> None:
         MaterializerRegistry().by_name(f"{package}.lacking.Mine", allow_import=True)
 
 
-def test_find_type_imports_no_package_but_submodules_of_imported_ones(package: str) -> None:
-    assert find_type(f"{package}.mine.Data") is None
+def test_find_type_imports_only_when_told_to_and_only_submodules_of_imported_packages(package: str) -> None:
+    assert find_type(f"{package}.mine.Data", allow_import=True) is None
     assert package not in sys.modules
     __import__(package)
-    found = find_type(f"{package}.mine.Data")
+    assert find_type(f"{package}.mine.Data") is None
+    assert f"{package}.mine" not in sys.modules
+    found = find_type(f"{package}.mine.Data", allow_import=True)
     assert found is not None
     assert found.__module__ == f"{package}.mine"
     inner = find_type(f"{package}.mine.Outer.Inner")
     assert inner is not None
     assert inner.__qualname__ == "Outer.Inner"
     for name in ("broken.X", "__main__.X", "nothing.X", "mine.Nothing", "mine.Data.Nothing", "mine"):
-        assert find_type(f"{package}.{name}") is None
+        assert find_type(f"{package}.{name}", allow_import=True) is None
     assert f"{package}.__main__" not in sys.modules
+
+
+def test_reading_imports_a_class_only_if_it_is_needed_and_allowed(package: str, tmp_path: Path) -> None:
+    __import__(package)
+    (tmp_path / "data.json").write_text("{}")
+    (tmp_path / "name").write_text("")
+    json = "zen_mlmd.payloads.builtin.JsonMaterializer"
+    for allow in (False, True):
+        assert read_payload(str(tmp_path), json, f"{package}.mine.Data", allow_pickle=allow) == {}
+    with pytest.raises(NoMaterializerError, match="not to be found"):
+        read_payload(str(tmp_path), TypeNeeding().name, f"{package}.mine.Data")
+    assert f"{package}.mine" not in sys.modules
+    data_type, _ = read_payload(str(tmp_path), TypeNeeding().name, f"{package}.mine.Data", allow_pickle=True)
+    assert data_type.__module__ == f"{package}.mine"
 
 
 @pytest.mark.parametrize(
@@ -300,6 +326,14 @@ def test_read_payload_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(PayloadError, match="LookupError") as broken:
         read_payload(uri, Broken().name, "")
     assert "secret content" not in str(broken.value)
+
+
+def test_any_materializer_that_runs_code_needs_to_be_allowed(tmp_path: Path) -> None:
+    uri = written(tmp_path, Running())
+    with pytest.raises(UntrustedPickleError, match=uri) as caught:
+        read_payload(uri, Running().name, "")
+    assert "allow_pickle=True" in caught.value.hint
+    assert read_payload(uri, Running().name, "", allow_pickle=True) == (object, "Shape")
 
 
 def test_class_of_main_is_found_in_main(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -262,7 +263,7 @@ def test_an_empty_directory_made_beforehand_is_filled(store: ArtifactStore) -> N
     assert everything(Path(store.root)) == ["x", "x/a"]
 
 
-@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), OSError(28, "no room")])
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), UsageError("mine")])
 def test_failing_writer_leaves_nothing_and_its_error_is_raised(
     store: ArtifactStore, error: BaseException
 ) -> None:
@@ -274,6 +275,38 @@ def test_failing_writer_leaves_nothing_and_its_error_is_raised(
         store.write(store.new_uri("p", "x"), writer)
     assert caught.value is error
     assert everything(Path(store.root)) == ["p"]
+
+
+def test_a_disk_that_is_full_is_said_with_the_place(store: ArtifactStore) -> None:
+    def writer(directory: Path) -> None:
+        (directory / "half").write_bytes(b"1")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    uri = store.new_uri("p", "x")
+    with pytest.raises(PayloadError, match=f"{uri}: cannot be written: No space left") as caught:
+        store.write(uri, writer)
+    assert "has room" in caught.value.hint
+    assert everything(Path(store.root)) == ["p"]
+
+
+def test_a_payload_is_on_the_disk_before_it_has_its_name(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A power failure cannot be had here: what is brought to the disk, and when, is looked at instead.
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+    uri = store.new_uri("p", "x")
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), exists(uri)))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    store.write(uri, files(a=b"1", b=b"2"))
+    before = {Path(path).name for path, there in synced if not there}
+    assert {"a", "b"} <= before
+    assert len(before) == 3
+    assert [path for path, there in synced if there] == [str(Path(uri).parent)]
 
 
 def test_writer_that_makes_no_file_is_refused(store: ArtifactStore) -> None:

@@ -163,16 +163,21 @@ def write_properties(node: Any, properties: Mapping[str, Any]) -> None:
     """Write a user's properties as custom properties of the same names.
 
     Raises:
-        InvalidValueError: A name is not text, is empty, or begins with `zen_mlmd.`; or a value's kind
-            cannot be kept.
+        InvalidValueError: A name is not text, is empty, begins with `zen_mlmd.`, or is one that MLMD
+            cannot read again; or a value's kind cannot be kept.
     """
     for key, value in properties.items():
-        if not isinstance(key, str) or not key or key.startswith(PREFIX):
+        if not is_name(key) or key.startswith(PREFIX):
             raise InvalidValueError(
                 f"a property cannot be named {str(key)[:100]!r}",
-                hint=f"give a name not beginning with {PREFIX}",
+                hint=f"give a name without NUL, not beginning with {PREFIX}",
             )
         node.custom_properties[key].CopyFrom(to_property(value, path=f"properties.{key}"))
+
+
+def is_name(name: object) -> bool:
+    """Tell whether MLMD keeps a name: text that is not empty, not cut at a NUL, and not taken for none."""
+    return isinstance(name, str) and name not in ("", "__MLMD_NULL__") and "\0" not in name
 
 
 def written_keys(context: mlmd.Context) -> Iterable[str]:

@@ -1,5 +1,10 @@
 """Has a step's code changed? Fingerprints of a function and of the project's code that it uses."""
 
-from zen_mlmd.fingerprint.explore import code_fingerprint, explain_fingerprint
+from zen_mlmd.fingerprint.explore import (
+    Fingerprint,
+    code_fingerprint,
+    explain_fingerprint,
+    fingerprint_of,
+)
 
-__all__ = ["code_fingerprint", "explain_fingerprint"]
+__all__ = ["Fingerprint", "code_fingerprint", "explain_fingerprint", "fingerprint_of"]

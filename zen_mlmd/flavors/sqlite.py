@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import SplitResult, unquote
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -42,6 +42,11 @@ class SqliteConfig(StoreConfig):
     path: str
     read_only: bool = False
     journal_mode: Literal["wal", "delete"] = "wal"
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _as_text(cls, path: Any) -> Any:
+        return str(path) if isinstance(path, Path) else path
 
     @field_validator("path")
     @classmethod

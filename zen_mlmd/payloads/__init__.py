@@ -14,7 +14,7 @@ value or a URL needs them.
 """
 
 from zen_mlmd.payloads.base import Materializer, data_type_name
-from zen_mlmd.payloads.materializers import MaterializerRegistry, default_registry, read_payload
+from zen_mlmd.payloads.materializers import MaterializerRegistry, default_registry, find_reader, read_payload
 from zen_mlmd.payloads.places import Payload
 from zen_mlmd.payloads.store import ArtifactStore, exists, open_local, payload_hash
 
@@ -26,6 +26,7 @@ __all__ = [
     "data_type_name",
     "default_registry",
     "exists",
+    "find_reader",
     "open_local",
     "payload_hash",
     "read_payload",

@@ -81,12 +81,14 @@ def data_type_name(value: object) -> str:
     return type_name(type(value))
 
 
-def find_type(name: str) -> type | None:
+def find_type(name: str, *, allow_import: bool = False) -> type | None:
     """Return the class called `module.QualName`, or None.
 
-    A name may come from a store that somebody else wrote, so no package is imported for it: only
-    modules that are imported already are searched, and submodules of packages that are (but none
-    that is called `__main__`, which would run a program).
+    Args:
+        name: May come from a store that somebody else wrote: only modules that are imported already are
+            searched.
+        allow_import: Import submodules of packages that are imported too, but none that is called
+            `__main__`, which would run a program. Importing runs code: only for names that you trust.
     """
     if name == "builtins.NoneType":  # its module does not have it
         return type(None)
@@ -96,16 +98,16 @@ def find_type(name: str) -> type | None:
         return None
     found: Any = sys.modules[".".join(parts[:known])]
     for i in range(known, len(parts)):
-        found = _member(found, parts[i], ".".join(parts[: i + 1]))
+        found = _member(found, parts[i], ".".join(parts[: i + 1]), allow_import=allow_import)
         if found is None:
             return None
     return found if isinstance(found, type) else None
 
 
-def _member(owner: Any, name: str, path: str) -> Any:
+def _member(owner: Any, name: str, path: str, *, allow_import: bool) -> Any:
     try:
         found = getattr(owner, name, None)
-        if found is None and hasattr(owner, "__path__") and name != "__main__":
+        if allow_import and found is None and hasattr(owner, "__path__") and name != "__main__":
             found = importlib.import_module(path)
     except Exception:  # noqa: BLE001 - importing runs any code; whatever it raises, the class is not there
         return None

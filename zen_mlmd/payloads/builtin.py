@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -25,6 +26,9 @@ from zen_mlmd.values import dumps, is_plain_text, loads
 _MAX_DEPTH = 100
 _MAX_INT_BITS = 2000  # Python may be set to refuse to read an int of more than 640 decimal digits
 _JSON = "data.json"
+_PICKLE = "data.pkl"
+_CLASS_MARKS = (b"_make_skeleton_class", b"_make_skeleton_enum")
+"""By what cloudpickle makes the classes that it writes by value."""
 
 
 def is_plain_json(value: object, *, _above: frozenset[int] = frozenset()) -> bool:
@@ -88,7 +92,7 @@ def is_tagged_json(value: object) -> bool:
     """Return whether tagged JSON gives back this value: equal, and of the same types all through."""
     try:
         return _same(loads(dumps(value)), value)
-    except (InvalidValueError, TypeError):
+    except (InvalidValueError, TypeError, ArithmeticError):
         return False
 
 
@@ -154,7 +158,14 @@ class PathMaterializer(Materializer):
                 f"{source}: a step's output is a path at which nothing lies",
                 hint="write the file before returning its path, or return str(path)",
             )
-        _copy(source.resolve(), directory / (source.name or "root"))
+        content = source.resolve()
+        if directory.resolve().is_relative_to(content):
+            raise PayloadError(
+                f"{source}: a step's output is a folder that the artifact store itself lies in",
+                hint="return the path of what the step made alone",
+            )
+        name = content.name if source.name == ".." else source.name
+        _copy(content, directory / (name or "root"))
 
     def read(self, directory: Path, data_type: type) -> Path:  # noqa: ARG002
         """Return the path of a copy, removed when this process ends."""
@@ -241,12 +252,26 @@ def _same(left: Any, right: Any) -> bool:  # noqa: PLR0911 - one for each kind
         return len(left) == len(right) and all(map(_same, left, right))
     if isinstance(left, (set, frozenset)):
         return {(type(item), item) for item in left} == {(type(item), item) for item in right}
-    if isinstance(left, float):
+    if isinstance(left, (float, decimal.Decimal)):
         return repr(left) == repr(right)
+    if isinstance(left, (dt.datetime, dt.time)):
+        return left == right and left.fold == right.fold and _same_zone(left.tzinfo, right.tzinfo)
     names = _parts(left)
     if names:
         return all(_same(getattr(left, name), getattr(right, name)) for name in names)
     return bool(left == right)
+
+
+def _same_zone(left: Any, right: Any) -> bool:
+    """Return whether a time zone that was read serves for the one that was written.
+
+    Pydantic reads each as a fixed offset of a class of its own: that serves where nothing else was
+    written, neither a zone's name nor its rules.
+    """
+    if type(left) is type(right):
+        return repr(left) == repr(right)
+    bare = isinstance(right, dt.timezone) and repr(right) == repr(dt.timezone(right.utcoffset(None)))
+    return bare and bool(left.utcoffset(None) == right.utcoffset(None))
 
 
 def _parts(value: Any) -> tuple[str, ...]:
@@ -276,6 +301,8 @@ class DataclassMaterializer(Materializer):
             return False
         names = [field.name for field in dataclasses.fields(kind)]
         try:
+            if _slots(kind) - set(names):
+                return False
             fields = {name: getattr(value, name) for name in names}
             if not is_plain_json(fields) or set(getattr(value, "__dict__", ())) - set(names):
                 return False
@@ -305,6 +332,13 @@ class DataclassMaterializer(Materializer):
         return _fill(data_type, fields)
 
 
+def _slots(kind: type) -> set[str]:
+    """Return the names under which an object has values outside of its `__dict__`."""
+    given = [vars(cls).get("__slots__", ()) for cls in kind.__mro__]
+    names = {name for slots in given for name in ((slots,) if isinstance(slots, str) else slots)}
+    return names - {"__dict__", "__weakref__"}
+
+
 def _fill(kind: type, fields: dict[str, Any]) -> Any:
     value: Any = object.__new__(kind)
     for name, item in fields.items():
@@ -327,7 +361,7 @@ class PickleMaterializer(Materializer):
         """
         import cloudpickle
 
-        with (directory / "data.pkl").open("wb") as stream:
+        with (directory / _PICKLE).open("wb") as stream:
             try:
                 cloudpickle.dump(value, stream)
             except OSError:
@@ -342,5 +376,18 @@ class PickleMaterializer(Materializer):
         """See `Materializer.read`."""
         import pickle
 
-        with (directory / "data.pkl").open("rb") as stream:
+        with (directory / _PICKLE).open("rb") as stream:
             return pickle.load(stream)
+
+    @staticmethod
+    def brings_classes(directory: Path) -> bool:
+        """Return whether classes lie in the pickle itself: those of `__main__` and of functions' bodies.
+
+        cloudpickle writes them so. In another process they are new classes, of which nothing there is
+        an instance, whatever their names.
+        """
+        with (
+            (directory / _PICKLE).open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return any(content.find(mark) >= 0 for mark in _CLASS_MARKS)

@@ -150,7 +150,8 @@ def read_payload(
 ) -> Any:
     """Return the value of a payload, read by what was recorded when it was written.
 
-    No module is imported because a store names it, save submodules of packages that are imported.
+    No module is imported because a store names it; with `allow_pickle`, where the class is needed,
+    submodules of packages that are imported are.
 
     Args:
         uri: Where it lies, in any store.
@@ -167,21 +168,15 @@ def read_payload(
         PayloadError: What lies there cannot be read.
         MissingExtraError: An optional package is missing.
     """
-    materializer = (registry or default_registry()).by_name(materializer_name)
-    if materializer.runs_code and not allow_pickle:
-        raise UntrustedPickleError(
-            f"{shown(uri)}: a pickle, which can run any code when it is read",
-            hint="if you trust whoever wrote it, pass allow_pickle=True",
+    try:
+        materializer, data_type = find_reader(
+            materializer_name, data_type_name, allow_pickle=allow_pickle, registry=registry
         )
-    data_type = find_type(data_type_name)
-    if data_type is None and materializer.needs_type:
-        module = data_type_name.rpartition(".")[0] or "its module"
-        raise NoMaterializerError(
-            f"the class {data_type_name!r} of the value is not to be found", hint=f"import {module} first"
-        )
+    except UntrustedPickleError as error:
+        raise UntrustedPickleError(f"{shown(uri)}: {error.message}", hint=error.hint) from None
     with open_local(uri) as directory:
         try:
-            return materializer.read(directory, data_type or object)
+            return materializer.read(directory, data_type)
         except ZenMlmdError:
             raise
         except Exception as error:
@@ -189,6 +184,40 @@ def read_payload(
                 f"{shown(uri)}: {materializer_name} cannot read what lies there ({type(error).__name__})",
                 hint="compare it with its recorded hash; if it is whole, its class or a package has changed",
             ) from error
+
+
+def find_reader(
+    materializer_name: str,
+    data_type_name: str,
+    *,
+    allow_pickle: bool = False,
+    registry: MaterializerRegistry | None = None,
+) -> tuple[Materializer, type]:
+    """Return what reads a payload, and the class that was written, `object` if it is not to be found.
+
+    Args:
+        materializer_name: As for `read_payload`, like all others.
+        data_type_name: As above.
+        allow_pickle: As above.
+        registry: As above.
+
+    Raises:
+        UntrustedPickleError: As for `read_payload`.
+        NoMaterializerError: As for `read_payload`.
+    """
+    materializer = (registry or default_registry()).by_name(materializer_name)
+    if materializer.runs_code and not allow_pickle:
+        raise UntrustedPickleError(
+            "a pickle, which can run any code when it is read",
+            hint="if you trust whoever wrote it, pass allow_pickle=True",
+        )
+    data_type = find_type(data_type_name, allow_import=allow_pickle and materializer.needs_type)
+    if data_type is None and materializer.needs_type:
+        module = data_type_name.rpartition(".")[0] or "its module"
+        raise NoMaterializerError(
+            f"the class {data_type_name!r} of the value is not to be found", hint=f"import {module} first"
+        )
+    return materializer, data_type or object
 
 
 def _imported_class(name: str, *, allow_import: bool) -> Any:

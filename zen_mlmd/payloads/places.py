@@ -151,8 +151,7 @@ class LocalPlace(Place):
             parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir()  # not mkdtemp, whose mode would shut out all other users for ever
         try:
-            writer(temporary)
-            made = of_writer(temporary, self.uri)
+            made = of_writer(writer, temporary, self.uri)
             with translated(self.uri, "written"):
                 for directory, _, names in os.walk(temporary):
                     for path in (*(Path(directory, name) for name in names), Path(directory)):
@@ -200,13 +199,13 @@ def missing(uri: str) -> PayloadMissingError:
 
 
 @contextlib.contextmanager
-def translated(uri: str, deed: str) -> Iterator[None]:
+def translated(uri: str, deed: str, *, only: type[Exception] = Exception) -> Iterator[None]:
     """Turn what a file system raises into a PayloadError that says what could not be done."""
     try:
         yield
     except ZenMlmdError:
         raise
-    except Exception as error:
+    except only as error:
         if isinstance(error, FileNotFoundError) and deed == "read":
             raise missing(uri) from error
         # Not the error's own text: it may hold a signed URL.
@@ -217,8 +216,10 @@ def translated(uri: str, deed: str) -> Iterator[None]:
         ) from error
 
 
-def of_writer(directory: Path, uri: str) -> Payload:
-    """Return what the writer made, under the URI that it will have."""
+def of_writer(writer: Writer, directory: Path, uri: str) -> Payload:
+    """Let the writer fill a directory; return what it made, under the URI that it will have."""
+    with translated(uri, "written", only=OSError):
+        writer(directory)
     for parent, _, names in os.walk(directory):
         if any(Path(parent, name).is_symlink() for name in names):
             raise _not_plain(uri)

@@ -83,8 +83,7 @@ class RemotePlace(Place):
         with tempfile.TemporaryDirectory(prefix="zen_mlmd-") as directory:
             local = Path(directory, "payload")
             local.mkdir()
-            writer(local)
-            made = of_writer(local, self.uri)
+            made = of_writer(writer, local, self.uri)
             with _lock_of(self.uri), translated(self.uri, "written"):
                 if self.files():
                     self.must_equal(made)

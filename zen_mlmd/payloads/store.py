@@ -77,7 +77,8 @@ class ArtifactStore:
         Args:
             uri: Below the root.
             writer: Called once with a fresh local directory; writes one or more files into it.
-                What it raises is raised, and nothing is left behind.
+                What it raises is raised (an OSError as a PayloadError that says where), and nothing
+                is left behind.
 
         Returns:
             The payload as it lies there. If the same content was there already, it was left alone.

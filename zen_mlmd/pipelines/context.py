@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zen_mlmd.errors import UsageError
 from zen_mlmd.recording.recorder import RunRecorder
-from zen_mlmd.recording.step import StepRecorder
+from zen_mlmd.recording.step import StepRecorder, check_properties
 
 if TYPE_CHECKING:
     from zen_mlmd.store import Store
@@ -20,10 +20,13 @@ class StepContext:
     What it logs is lost for a later run that finds the step in the cache: a cached step is not run.
     """
 
-    def __init__(self, store: Store, run: RunRecorder, recorder: StepRecorder) -> None:
+    def __init__(
+        self, store: Store, run: RunRecorder, recorder: StepRecorder, outputs: Collection[str]
+    ) -> None:
         self.store = store
         self._run = run
         self._recorder = recorder
+        self._outputs = outputs
         self.output_properties: dict[str, dict[str, Any]] = {}
 
     @property
@@ -50,7 +53,18 @@ class StepContext:
         self._recorder.log_properties(values)
 
     def log_output_properties(self, values: Mapping[str, Any], *, output: str = "output") -> None:
-        """Add properties to an output that the step will return."""
+        """Add properties to an output that the step will return.
+
+        Raises:
+            UsageError: The step has no such output.
+            InvalidValueError: Something given cannot be kept.
+        """
+        if output not in self._outputs:
+            raise UsageError(
+                f"step {self.step_name!r} has no output {output!r}",
+                hint=f"its outputs: {', '.join(self._outputs) or 'none'}",
+            )
+        check_properties(values)
         self.output_properties.setdefault(output, {}).update(values)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any, overload
 
 from zen_mlmd.errors import PipelineDefinitionError, UsageError
 from zen_mlmd.payloads import ArtifactStore, MaterializerRegistry, default_registry
+from zen_mlmd.pipelines.draft import Draft, Handle, Node, draft, kept
+from zen_mlmd.pipelines.functions import check_function
 from zen_mlmd.pipelines.runner import LocalRunner
-from zen_mlmd.pipelines.step import Draft, Handle, Node, draft
 from zen_mlmd.reading.runs import PipelineRunView
 from zen_mlmd.stack import active_artifacts
 from zen_mlmd.store import Store, open_store
@@ -40,8 +40,21 @@ class RunOptions:
     registry: MaterializerRegistry | None = None
 
     def __post_init__(self) -> None:
-        if self.max_parallel < 1:
-            raise UsageError("max_parallel is less than 1", hint="give how many steps may run at once")
+        if type(self.max_parallel) is not int or self.max_parallel < 1:
+            raise UsageError(
+                "max_parallel is not a number from 1 on", hint="give how many steps may run at once"
+            )
+
+    def but(self, **options: Any) -> RunOptions:
+        """Return them with others in their place.
+
+        Raises:
+            UsageError: There is no such option.
+        """
+        for unknown in sorted(options.keys() - self.__dataclass_fields__.keys()):
+            known = ", ".join(self.__dataclass_fields__)
+            raise UsageError(f"no such option of a pipeline: {unknown}", hint=f"there are: {known}")
+        return replace(self, **options)
 
 
 class Pipeline:
@@ -53,9 +66,10 @@ class Pipeline:
     """
 
     def __init__(self, function: Callable[..., Any], *, name: str | None = None, **options: Any) -> None:
+        self.signature = check_function(function, "@pipeline", reserved=["name", "enable_cache"])
         self.function = function
         self.name = name or function.__name__
-        self.run_options = RunOptions(**options)
+        self.run_options = RunOptions().but(**options)
         functools.update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -64,15 +78,11 @@ class Pipeline:
     def options(self, **options: Any) -> Pipeline:
         """Return the pipeline with other `RunOptions`: `churn.options(name="monday")("raw.csv")`."""
         other = copy.copy(self)
-        try:
-            other.run_options = replace(self.run_options, **options)
-        except TypeError:
-            known = ", ".join(RunOptions.__dataclass_fields__)
-            raise UsageError("no such option of a pipeline", hint=f"there are: {known}") from None
+        other.run_options = self.run_options.but(**options)
         return other
 
     def run(
-        self, *args: Any, name: str | None = None, enable_cache: bool | None = None, **kwargs: Any
+        self, /, *args: Any, name: str | None = None, enable_cache: bool | None = None, **kwargs: Any
     ) -> Any:
         """Run the pipeline once, under a name, or with caching switched; else like a call."""
         wanted: dict[str, Any] = {"name": name} if name is not None else {}
@@ -80,7 +90,7 @@ class Pipeline:
             wanted["enable_cache"] = enable_cache
         return self.options(**wanted)(*args, **kwargs)
 
-    def plan(self, *args: Any, **kwargs: Any) -> list[Node]:
+    def plan(self, /, *args: Any, **kwargs: Any) -> list[Node]:
         """Put the steps together without running them.
 
         Raises:
@@ -100,27 +110,24 @@ class Pipeline:
             raise PipelineDefinitionError(
                 f"pipeline {self.name!r} uses no step", hint="call functions decorated with @step in it"
             )
-        return made.nodes
+        return list(made.nodes.values())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunView:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> PipelineRunView:
         """Run the pipeline and return its run.
 
         Raises:
-            PipelineDefinitionError: Its steps do not form a pipeline.
+            PipelineDefinitionError: Its steps do not form a pipeline, or the arguments do not fit.
+            InvalidValueError: An argument cannot be recorded.
             Exception: What a step raised, after it was recorded.
         """
+        parameters = self._parameters(args, kwargs)
         nodes = self.plan(*args, **kwargs)
         options = self.run_options
-        if isinstance(options.store, Store):
-            return self._run(options.store, nodes, args, kwargs)
-        return self._run(open_store(options.store), nodes, args, kwargs)
-
-    def _run(self, store: Store, nodes: list[Node], args: Any, kwargs: Any) -> PipelineRunView:
-        options = self.run_options
+        store = options.store if isinstance(options.store, Store) else open_store(options.store)
         run = store.record_run(
             self.name,
             name=options.name,
-            parameters=self._parameters(args, kwargs),
+            parameters=parameters,
             plan={node.name: node.waits_for for node in nodes},
         )
         with run:
@@ -135,12 +142,15 @@ class Pipeline:
         return store.get_run(run.name)
 
     def _parameters(self, args: Any, kwargs: Any) -> dict[str, Any]:
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        """Return the parameters as they are before the function sees them."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise PipelineDefinitionError(
+                f"pipeline {self.name!r}: {error}", hint=f"it is {self.name}{self.signature}"
+            ) from None
         bound.apply_defaults()
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in bound.arguments.items()
-        }
+        return {name: kept(value, f"{self.name}.{name}") for name, value in bound.arguments.items()}
 
 
 @overload

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from zen_mlmd.errors import PipelineDefinitionError
-from zen_mlmd.model import Artifact
+from zen_mlmd.errors import ZenMlmdError
+from zen_mlmd.fingerprint import Fingerprint
+from zen_mlmd.model import Artifact, Status
 from zen_mlmd.payloads import ArtifactStore, MaterializerRegistry, data_type_name, read_payload
 from zen_mlmd.pipelines import context
 from zen_mlmd.pipelines.cache import cache_key, find_cached
-from zen_mlmd.pipelines.outputs import split_result
-from zen_mlmd.pipelines.step import Handle, Node
+from zen_mlmd.pipelines.draft import Handle, Node
+from zen_mlmd.pipelines.parallel import run_side_by_side
 from zen_mlmd.recording.recorder import RunRecorder
 from zen_mlmd.recording.step import StepRecorder
 from zen_mlmd.store import Store
 
 _log = logging.getLogger(__name__)
+_Taken = Artifact | list[Artifact]
 
 
 @dataclass
@@ -31,6 +33,7 @@ class LocalRunner:
         code: Fingerprints of the steps' code, by step name.
         made: The artifacts so far, by step and output name.
         own: Ids of the artifacts that this run made itself: their pickles may be read.
+        begun: The steps that are running.
     """
 
     store: Store
@@ -39,82 +42,106 @@ class LocalRunner:
     run: RunRecorder
     enable_cache: bool
     max_parallel: int
-    code: dict[str, str] = field(default_factory=dict)
+    code: dict[str, Fingerprint] = field(default_factory=dict)
     made: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     own: set[int] = field(default_factory=set)
+    begun: dict[str, StepRecorder] = field(default_factory=dict)
 
     def run_all(self, nodes: Sequence[Node]) -> None:
-        """Run all steps, each as soon as those that it waits for have ended.
+        """Run all steps, one after another in this thread, or several at once in threads of their own.
 
-        When one raises no other is begun, those that run are waited for, and the exception goes on.
+        In this thread Ctrl-C stops the step that runs, which may also handle signals.
+
+        Args:
+            nodes: In the order of the calls, in which each waits only for earlier ones.
 
         Raises:
             BaseException: What the first failing step raised.
         """
         # All at once and at the start: what runs is the code as it was loaded.
-        self.code = {node.name: node.step.code for node in nodes}
-        waiting = {node.name: node for node in nodes}
-        done: set[str] = set()
-        running: dict[Future[None], str] = {}
-        failure: BaseException | None = None
-        with ThreadPoolExecutor(self.max_parallel, thread_name_prefix="zen_mlmd") as pool:
-            while running or (waiting and failure is None):
-                ready = [node for node in waiting.values() if node.waits_for <= done]
-                for node in ready[: self.max_parallel - len(running)] if failure is None else ():
-                    del waiting[node.name]
-                    running[pool.submit(contextvars.copy_context().run, self._run_step, node)] = node.name
-                if not running:
-                    raise PipelineDefinitionError("the steps wait for each other", hint="look at after=")
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    name = running.pop(future)
-                    error = future.exception()
-                    failure = failure or error
-                    if error is None:
-                        done.add(name)
-        if failure is not None:
-            raise failure
+        steps = {id(node.step.function): node.step for node in nodes}
+        code = {key: step.fingerprint() for key, step in steps.items()}
+        self.code = {node.name: code[id(node.step.function)] for node in nodes}
+        if self.max_parallel > 1:
+            run_side_by_side(nodes, self._run_step, at_most=self.max_parallel, leave=self._leave)
+            return
+        for node in nodes:
+            contextvars.copy_context().run(self._run_step, node)
 
     def _run_step(self, node: Node) -> None:
-        step, code = node.step, self.code[node.name]
         inputs = {name: self._artifacts(given) for name, given in node.inputs.items()}
-        after = {each.name for each in node.after}
         facts: dict[str, Any] = {
             "inputs": inputs,
             "parameters": node.parameters,
-            "type": step.type_name,
-            "base_type": step.base_type,
-            "after": after - {handle.node.name for handle in node.handles()},
-            "code": code,
-            "docstring": step.function.__doc__ or "",
+            "type": node.step.type_name,
+            "base_type": node.step.base_type,
+            "after": sorted({each.name for each in node.after} - {each.node.name for each in node.handles()}),
+            "code": self.code[node.name].code,
+            "docstring": node.step.function.__doc__ or "",
+            "cache_key": self._cache_key(node, inputs),
         }
-        facts["after"] = sorted(facts["after"])
-        if self.enable_cache and step.enable_cache:
-            facts["cache_key"] = cache_key(step, code, node.parameters, inputs)
-            found = find_cached(
-                self.store.loader, facts["cache_key"], list(step.outputs), trusted=self.store.config.trusted
-            )
-            if found is not None:
-                self.run.reuse_step(node.name, outputs=found, **facts)
-                self.made.update(((node.name, name), each) for name, each in found.items())
-                _log.info("step %s: cached", node.name)
-                return
+        found = self._find_cached(node, facts["cache_key"])
+        if found is not None:
+            self.run.reuse_step(node.name, outputs=found, **facts)
+            self.made.update(((node.name, name), each) for name, each in found.items())
+            _log.info("step %s: cached", node.name)
+            return
         with self.run.step(node.name, **facts) as recorder:
-            values = {name: self._values(node.inputs[name], many) for name, many in inputs.items()}
-            here = context.StepContext(self.store, self.run, recorder)
-            token = context.current.set(here)
-            try:
-                result = call(node, {**node.parameters, **values})
-            finally:
-                context.current.reset(token)
-            self._keep(
-                node, recorder, split_result(result, list(step.outputs), node.name), here.output_properties
-            )
-        for name, outputs_ in recorder.outputs.items():
-            artifact = outputs_[0].record()
+            self.begun[node.name] = recorder
+            self._execute(node, recorder, {name: self._values(each) for name, each in inputs.items()})
+        del self.begun[node.name]
+        for name, outputs in recorder.outputs.items():
+            artifact = outputs[0].record()
             self.made[node.name, name] = artifact
             self.own.add(artifact.id)
         _log.info("step %s: completed", node.name)
+
+    def _cache_key(self, node: Node, inputs: Mapping[str, _Taken]) -> str:
+        """Return the key under which later runs may find the step; empty if none may.
+
+        It is recorded whether or not this run looks there: a forced run is the newest there then.
+        """
+        code = self.code[node.name]
+        if not code.unseen:
+            return cache_key(node.step, code.code, node.parameters, inputs, registry=self.registry)
+        if self.enable_cache and node.step.enable_cache:
+            _log.warning(
+                "step %s: not cached, for what it uses may change unseen: %s (make it in the step, "
+                "or pass what it is made from as a parameter)",
+                node.name,
+                ", ".join(code.unseen),
+            )
+        return ""
+
+    def _find_cached(self, node: Node, key: str) -> dict[str, Artifact] | None:
+        if not (key and self.enable_cache and node.step.enable_cache):
+            return None
+        found = find_cached(
+            self.store.loader,
+            key,
+            list(node.step.outputs),
+            trusted=self.store.config.trusted,
+            registry=self.registry,
+        )
+        if found.obstacle and found.outputs is None:
+            _log.warning("step %s: run anew, for its cached %s", node.name, found.obstacle)
+        return found.outputs
+
+    def _execute(self, node: Node, recorder: StepRecorder, values: Mapping[str, Any]) -> None:
+        here = context.StepContext(self.store, self.run, recorder, node.step.outputs)
+        token = context.current.set(here)
+        try:
+            result = call(node, {**node.parameters, **values})
+        finally:
+            context.current.reset(token)
+        outputs = node.step.returns.split(result, node.name)
+        self._keep(node, recorder, outputs, here.output_properties)
+
+    def _leave(self) -> None:
+        """End the steps that run as canceled: what they still make is lost."""
+        for recorder in list(self.begun.values()):
+            with contextlib.suppress(ZenMlmdError):
+                recorder.end(Status.CANCELED)
 
     def _keep(
         self, node: Node, recorder: StepRecorder, values: Mapping[str, Any], properties: Mapping[str, Any]
@@ -135,23 +162,22 @@ class LocalRunner:
                 materializer=materializer.name,
             )
 
-    def _artifacts(self, given: Handle | list[Handle]) -> list[Artifact]:
-        many = given if isinstance(given, list) else [given]
-        return [self.made[handle.node.name, handle.name] for handle in many]
+    def _artifacts(self, given: Handle | list[Handle]) -> _Taken:
+        if isinstance(given, list):
+            return [self.made[handle.node.name, handle.name] for handle in given]
+        return self.made[given.node.name, given.name]
 
-    def _values(self, given: Handle | list[Handle], artifacts: Sequence[Artifact]) -> Any:
-        """Read the inputs from the artifact store, so that no step sees what another did to a value."""
-        values = [
-            read_payload(
-                each.uri,
-                each.materializer,
-                each.data_type,
-                allow_pickle=each.id in self.own or self.store.config.trusted,
-                registry=self.registry,
-            )
-            for each in artifacts
-        ]
-        return values if isinstance(given, list) else values[0]
+    def _values(self, taken: _Taken) -> Any:
+        """Read an input from the artifact store, so that no step sees what another did to a value."""
+        if isinstance(taken, list):
+            return [self._values(each) for each in taken]
+        return read_payload(
+            taken.uri,
+            taken.materializer,
+            taken.data_type,
+            allow_pickle=taken.id in self.own or self.store.config.trusted,
+            registry=self.registry,
+        )
 
 
 def call(node: Node, arguments: Mapping[str, Any]) -> Any:

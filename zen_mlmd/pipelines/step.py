@@ -2,90 +2,18 @@
 
 from __future__ import annotations
 
-import contextvars
 import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, overload
+from typing import Any, overload
 
 from zen_mlmd.errors import PipelineDefinitionError, UsageError
-from zen_mlmd.fingerprint import code_fingerprint
+from zen_mlmd.fingerprint import Fingerprint, fingerprint_of
 from zen_mlmd.payloads import Materializer
+from zen_mlmd.pipelines.draft import Handle, Node, draft, handles_of, kept, nodes_of
+from zen_mlmd.pipelines.functions import check_function
 from zen_mlmd.pipelines.outputs import outputs_of
-
-
-@dataclass(frozen=True)
-class Handle:
-    """What a step will make, while a pipeline is being put together: to be passed to other steps."""
-
-    node: Node
-    name: str
-
-    def _no_value(self) -> NoReturn:
-        raise PipelineDefinitionError(
-            f"output {self.name!r} of step {self.node.name!r} has no value yet: the pipeline is still being "
-            "put together",
-            hint="pass it to another step, and look at it there",
-        )
-
-    def __bool__(self) -> bool:  # noqa: PLE0304 - it raises
-        self._no_value()
-
-    def __iter__(self) -> NoReturn:
-        self._no_value()
-
-    def __len__(self) -> int:  # noqa: PLE0303 - it raises
-        self._no_value()
-
-    def __getitem__(self, key: object) -> NoReturn:
-        self._no_value()
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self._no_value()
-
-
-@dataclass(eq=False)
-class Node:
-    """One use of a step in a pipeline."""
-
-    step: Step
-    name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, Handle | list[Handle]] = field(default_factory=dict)
-    after: tuple[Node, ...] = ()
-
-    @property
-    def waits_for(self) -> set[str]:
-        """The names of the steps that must end before."""
-        return {handle.node.name for handle in self.handles()} | {node.name for node in self.after}
-
-    def handles(self) -> list[Handle]:
-        """All that it takes from other steps."""
-        many = (value if isinstance(value, list) else [value] for value in self.inputs.values())
-        return [handle for handles in many for handle in handles]
-
-
-class Draft:
-    """A pipeline being put together."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
-
-    def add(self, node: Node) -> None:
-        """Add a use of a step; a second one of the same name is called `name_2`, and so on."""
-        taken = {each.name for each in self.nodes}
-        base, number = node.name, 1
-        while node.name in taken:
-            number += 1
-            node.name = f"{base}_{number}"
-        self.nodes.append(node)
-
-
-draft: contextvars.ContextVar[Draft | None] = contextvars.ContextVar("zen_mlmd_draft", default=None)
 
 
 class Step:
@@ -95,6 +23,7 @@ class Step:
         function: The function.
         name: The step's name in pipelines.
         enable_cache: False if it is always to be run.
+        outputs: The types of what it returns, by output name.
     """
 
     def __init__(
@@ -107,18 +36,18 @@ class Step:
         materializers: Mapping[str, type[Materializer]] | type[Materializer] | None = None,
         base_type: str = "",
     ) -> None:
-        if not callable(function) or isinstance(function, type):
-            raise UsageError("@step goes on a function", hint="def train(rows: list) -> dict: ...")
+        self.signature = check_function(function, "@step", reserved=["after"])
         self.function = function
         self.name = name or function.__name__
         self.enable_cache = enable_cache
         self.base_type = base_type
-        self.outputs = outputs_of(function)
+        self.returns = outputs_of(function)
+        self.outputs = self.returns.types
         self.artifact_types = dict(output_types or {})
         self.materializers = (
-            dict.fromkeys(self.outputs, materializers)
-            if isinstance(materializers, type)
-            else dict(materializers or {})
+            dict(materializers or {})
+            if materializers is None or isinstance(materializers, Mapping)
+            else dict.fromkeys(self.outputs, materializers)
         )
         for given in (self.artifact_types, self.materializers):
             for each in given:
@@ -127,13 +56,16 @@ class Step:
                         f"step {self.name!r} has no output {each!r}",
                         hint=f"its outputs: {', '.join(self.outputs)}",
                     )
-        self.signature = inspect.signature(function)
+        for kind in self.materializers.values():
+            _check_materializer(kind, self.name)
         functools.update_wrapper(self, function)
 
     def __repr__(self) -> str:
         return f"<Step {self.name}>"
 
-    def __call__(self, *args: Any, after: Iterable[Handle | tuple[Handle, ...]] = (), **kwargs: Any) -> Any:
+    def __call__(
+        self, /, *args: Any, after: Iterable[Handle | tuple[Handle, ...]] = (), **kwargs: Any
+    ) -> Any:
         """Add the step to the pipeline being put together, or run the function where there is none.
 
         Args:
@@ -147,6 +79,7 @@ class Step:
 
         Raises:
             PipelineDefinitionError: The arguments do not fit the function.
+            InvalidValueError: A value cannot be recorded.
         """
         pipeline = draft.get()
         if pipeline is None:
@@ -158,16 +91,30 @@ class Step:
                 f"step {self.name!r}: {error}", hint=f"it is {self.name}{self.signature}"
             ) from None
         bound.apply_defaults()
-        node = Node(self, self.name, after=_nodes(after))
-        for name, value in _arguments(bound).items():
-            handles = _handles(value)
+        node = Node(self, self.name, after=nodes_of(after))
+        for name, value in self._arguments(bound).items():
+            handles = handles_of(value)
             if handles is None:
-                node.parameters[name] = value
+                node.parameters[name] = kept(value, f"{self.name}.{name}")
             else:
                 node.inputs[name] = handles
         pipeline.add(node)
         made = tuple(Handle(node, name) for name in self.outputs)
         return made[0] if len(made) == 1 else made or Handle(node, "")
+
+    def _arguments(self, bound: inspect.BoundArguments) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            if bound.signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD:
+                flat[name] = value
+                continue
+            for clash in sorted(flat.keys() & value.keys()):
+                raise PipelineDefinitionError(
+                    f"step {self.name!r}: {clash!r} is the name of a positional parameter and of a keyword",
+                    hint="give the keyword another name",
+                )
+            flat.update(value)
+        return flat
 
     def options(self, *, name: str | None = None, enable_cache: bool | None = None) -> Step:
         """Return the same step under another name, or with caching switched."""
@@ -184,7 +131,11 @@ class Step:
     @property
     def code(self) -> str:
         """Fingerprint of the function and of the project's code that it uses."""
-        return code_fingerprint(self.function)
+        return self.fingerprint().code
+
+    def fingerprint(self) -> Fingerprint:
+        """Return what the function's code and the project's code that it uses are by now."""
+        return fingerprint_of(self.function)
 
 
 @overload
@@ -216,36 +167,14 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Step 
     return Step(function, **options)
 
 
-def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
-        if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            flat.update(value)
-        else:
-            flat[name] = list(value) if isinstance(value, tuple) and _handles(value) else value
-    return flat
-
-
-def _handles(value: Any) -> Handle | list[Handle] | None:
-    """Return the outputs that an argument is; None if it is a plain value."""
-    if isinstance(value, Handle):
-        return value
-    if isinstance(value, (list, tuple)) and any(isinstance(each, Handle) for each in value):
-        if not all(isinstance(each, Handle) for each in value):
-            raise PipelineDefinitionError(
-                "a list of steps' outputs and plain values cannot be passed to a step",
-                hint="pass them as two arguments",
-            )
-        return list(value)
-    return None
-
-
-def _nodes(after: Any) -> tuple[Node, ...]:
-    if isinstance(after, Handle):
-        after = (after,)
-    flat = [each for item in after for each in (item if isinstance(item, tuple) else (item,))]
-    if not all(isinstance(each, Handle) for each in flat):
-        raise PipelineDefinitionError(
-            "after= takes other steps' outputs", hint="train(rows, after=[checked])"
+def _check_materializer(kind: Any, step: str) -> None:
+    if not (isinstance(kind, type) and issubclass(kind, Materializer)) or inspect.isabstract(kind):
+        raise UsageError(
+            f"step {step!r}: materializers= takes subclasses of Materializer that write and read",
+            hint="materializers=MyMaterializer, or by output: materializers={'model': MyMaterializer}",
         )
-    return tuple(dict.fromkeys(each.node for each in flat))
+    if "<locals>" in kind.__qualname__:
+        raise UsageError(
+            f"step {step!r}: {kind.__qualname__} is defined in a function, where nobody who reads finds it",
+            hint="define the materializer at the top of a module",
+        )

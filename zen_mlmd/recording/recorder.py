@@ -244,7 +244,8 @@ class RunRecorder:
         execution.type_id = self._recorder.registry.type_id("execution", type_name, base_type)
         zen.write_step(execution, about=about)
         zen.write_step_end(execution, ended_ms=now_ms(), metrics={}, failure=None)
-        step = self._recorder_of(execution, type_name, name, cache_key)
+        # Not under its key in the store: whoever looks there would read all re-uses to find what was made.
+        step = self._recorder_of(execution, type_name, name, "")
         step.begin(inputs or {}, parameters, properties, outputs=outputs)
         return step
 

@@ -13,7 +13,14 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from typing_extensions import Self
 
 from zen_mlmd.dialects import tfx, zen
-from zen_mlmd.errors import AlreadyExistsError, EndedError, InvalidValueError, NotFoundError, UsageError
+from zen_mlmd.errors import (
+    AlreadyExistsError,
+    EndedError,
+    InvalidValueError,
+    NotFoundError,
+    RejectedRequestError,
+    UsageError,
+)
 from zen_mlmd.model import Artifact, Slot, Status
 from zen_mlmd.recording.failure import describe_failure
 from zen_mlmd.recording.types import Registry
@@ -74,7 +81,9 @@ class Output:
 class StepRecorder:
     """One step being recorded. As a context manager it ends the step: completed, or failed by an exception.
 
-    An exception goes on after it was recorded. Safe over threads.
+    An exception goes on after it was recorded. An end that the store refuses, for what was logged, fails
+    the step: without its outputs and what was logged, but with the refusal as its failure. Safe over
+    threads.
     """
 
     def __init__(
@@ -100,6 +109,7 @@ class StepRecorder:
         self._properties: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
         self._late_values = False
+        self._begun: mlmd.Execution | None = None
         self._late_inputs: dict[int, list[Slot]] = {}
         self._early_inputs: set[int] = set()
         self._ended = False
@@ -124,8 +134,15 @@ class StepRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        if not self._ended:
+        if self._ended:
+            return
+        try:
             self.end(error=error)
+        except (InvalidValueError, RejectedRequestError) as refused:
+            self._drop()
+            self.end(error=error or refused)
+            if error is None:
+                raise
 
     def begin(
         self,
@@ -149,6 +166,15 @@ class StepRecorder:
             self._ended = True
         self._execution.id = self._send_first(request)
 
+    def _drop(self) -> None:
+        """Forget what was logged, as it was when the step began."""
+        self.outputs.clear()
+        self._late_inputs.clear()
+        self._metrics.clear()
+        if self._begun is not None:
+            self._execution.CopyFrom(self._begun)
+        self._late_values = False
+
     def log_input(self, name: str, artifact: ArtifactLike, *, index: int = 0) -> None:
         """Add an input that was not known when the step began; it is written when the step ends.
 
@@ -158,6 +184,7 @@ class StepRecorder:
         """
         with self._lock:
             self._open()
+            _check_slot("input", name)
             artifact_id = _id_of(artifact, name)
             self._check_plain_ids({name: artifact})
             if artifact_id in self._early_inputs:
@@ -199,6 +226,7 @@ class StepRecorder:
         """
         with self._lock:
             self._open()
+            _check_slot("output", name)
             node = mlmd.Artifact(uri=uri, state=mlmd.Artifact.LIVE)
             about = {
                 "content_hash": content_hash,
@@ -246,6 +274,8 @@ class StepRecorder:
                 )
             self._execution.last_known_state = zen.STATES[status]
             if self._late_values:
+                self._begun = mlmd.Execution()
+                self._begun.CopyFrom(self._execution)
                 zen.write_step_values(
                     self._execution, parameters=self._parameters, properties=self._properties
                 )
@@ -269,11 +299,10 @@ class StepRecorder:
         with self._lock:
             self._open()
             # Refused now rather than when the step ends, where its results would be lost with it.
-            trial = mlmd.Execution()
             if what == "properties":
-                zen.write_properties(trial, values)
+                check_properties(values)
             else:
-                zen.write_step_values(trial, parameters=dict(values), properties={})
+                zen.write_step_values(mlmd.Execution(), parameters=dict(values), properties={})
             target.update(values)
             self._late_values = True
 
@@ -346,6 +375,15 @@ def artifact_ids(given: Mapping[str, ArtifactLike | Sequence[ArtifactLike]]) -> 
     return slots
 
 
+def check_properties(values: Mapping[str, Any]) -> None:
+    """Refuse properties that cannot be kept.
+
+    Raises:
+        InvalidValueError: See `zen.write_properties`.
+    """
+    zen.write_properties(mlmd.Execution(), values)
+
+
 def check_metrics(values: Mapping[str, float]) -> dict[str, float]:
     """Return metrics as plain numbers; a numpy scalar counts as the number that it holds.
 
@@ -373,6 +411,13 @@ def status_of(error: BaseException | None) -> Status:
 def now_ms() -> int:
     """Return the time as milliseconds since the epoch."""
     return round(time.time() * 1000)
+
+
+def _check_slot(what: str, name: str) -> None:
+    if not zen.is_name(name):
+        raise InvalidValueError(
+            f"an {what} cannot be named {str(name)[:100]!r}", hint="give text without NUL"
+        )
 
 
 def _id_of(artifact: ArtifactLike, name: str) -> int:

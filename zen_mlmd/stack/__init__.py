@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import platformdirs
 
+from zen_mlmd.errors import ConfigError
 from zen_mlmd.flavors import StoreConfig, config_from_url
 
 STORE_VARIABLE = "ZEN_MLMD_STORE"
@@ -19,11 +21,15 @@ ARTIFACTS_VARIABLE = "ZEN_MLMD_ARTIFACTS"
 
 
 def active_store() -> str:
-    """Return the URL of the active store; the folder of the default one is made."""
+    """Return the URL of the active store; the folder of the default one is made.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
     url = os.environ.get(STORE_VARIABLE)
     if url:
         return url
-    return f"sqlite:////{str(_home() / 'metadata.db').lstrip('/')}"
+    return f"sqlite:////{quote(str(_home() / 'metadata.db').lstrip('/'))}"
 
 
 def active_config() -> StoreConfig:
@@ -39,11 +45,21 @@ def active_config() -> StoreConfig:
 
 
 def active_artifacts() -> str:
-    """Return the root of the active artifact store."""
+    """Return the root of the active artifact store.
+
+    Raises:
+        ConfigError: The folder of the default one cannot be made.
+    """
     return os.environ.get(ARTIFACTS_VARIABLE) or str(_home() / "artifacts")
 
 
 def _home() -> Path:
     home = Path(platformdirs.user_data_dir("zen_mlmd"))
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{home}: your data folder cannot be made: {error.strerror}",
+            hint=f"name other places in {STORE_VARIABLE} and {ARTIFACTS_VARIABLE}",
+        ) from error
     return home
