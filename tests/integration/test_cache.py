@@ -170,12 +170,11 @@ def test_the_outputs_of_a_step_are_part_of_its_key() -> None:
         key(materializers=ShapeMaterializer),
         key(materializers=OtherShapeMaterializer),
     ]
-    text.__annotations__["return"] = "Any"
-    others.append(key())
-    text.__annotations__["return"] = Annotated[str, "name"]
-    others.append(key())
+    for annotation in ("int", "float", "Any", Annotated[str, "name"]):
+        text.__annotations__["return"] = annotation
+        others.append(key())
     text.__annotations__["return"] = "str"
-    assert len({plain, *others}) == 6
+    assert len({plain, *others}) == 8
 
 
 def test_an_annotation_with_an_object_in_it_is_the_same_in_each_process() -> None:

@@ -1,8 +1,9 @@
 """Values as texts that tell one from another, for the fingerprint of the code that uses them.
 
-A value is taken apart as `copy` and `pickle` do it, by `__reduce_ex__`. So all of its state counts,
-whatever its class; and a class whose state does not matter says so by its own `__reduce__` or
-`__getstate__`. What cannot be taken apart (a lock, a file, a connection) makes a form that is not whole.
+A value is taken apart as `pickle` does it, by `__reduce_ex__` (an array by its memory, not a copy). So
+all of its state counts, whatever its class; and a class whose state does not matter says so by its own
+`__reduce__` or `__getstate__`. What cannot be taken apart (a lock, a file, a connection) makes a form
+that is not whole.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import functools
 import hashlib
 import inspect
 import pathlib
+import pickle
 import sys
 import types
 import uuid
@@ -137,6 +139,8 @@ class _Reader:
                 return [_Ready(kind.__name__), *(part for pair in item.items() for part in pair)]
             if kind in (set, frozenset):
                 return [_Ready(kind.__name__), *map(_Ready, sorted(map(self._element, item)))]
+            if kind is pickle.PickleBuffer:
+                return [_Ready(f"buffer {hashlib.sha256(item.raw()).hexdigest()}")]
             return self._code(item, kind) or self._reduced(item, kind)
         except Exception:  # noqa: BLE001 - as above
             self.whole = False
@@ -198,7 +202,7 @@ class _Reader:
             self.whole = False
             return [kind]
         reduce = copyreg.dispatch_table.get(kind)
-        made = item.__reduce_ex__(4) if reduce is None else reduce(item)
+        made = item.__reduce_ex__(5) if reduce is None else reduce(item)
         if isinstance(made, str):
             return [kind, _Ready(f"global {made}")]
         function, arguments, state, items, pairs = (*made, None, None, None)[:5]
