@@ -36,8 +36,8 @@ class WriteLock:
     Not reentrant. Objects with the same path exclude each other, wherever they live. It trusts the
     file system's flock: local ones have it, network ones may not.
 
-    Ctrl-C may break off `acquire`, `release` and the beginning and end of a `with` block at any
-    instruction. Who must not leave the lock taken then calls `release` once more behind the block:
+    Ctrl-C may break off `acquire`, `release`, `close` and the beginning and end of a `with` block at
+    any instruction. Who must not leave the lock taken then calls `release` once more behind them:
 
         try:
             with lock:

@@ -13,7 +13,6 @@ What it does that shapes this module (ml-metadata 1.17.1 and 1.21.0, measured):
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -190,8 +189,12 @@ class NativeService(base.MetadataService):
             self._drop()
             self._opened_as = None
         if self._write_lock is not None:
-            with contextlib.suppress(UsageError):  # another thread is just writing
+            try:
                 self._write_lock.close()
+            except UsageError:
+                pass  # another thread is just writing
+            finally:
+                self._write_lock.release()
 
     def open(self, *, writes: bool = True) -> None:
         """Open the handle now, so that what is wrong is said now.
