@@ -89,6 +89,7 @@ class Raw:
         execution.last_known_state = mlmd.Execution.COMPLETE
         kept["zen_mlmd.end"].string_value = json.dumps({"ended_at": round(time.time() * 1000)})
         model = mlmd.Artifact(type_id=self.output_types[0], uri="s3://bucket/model", state=mlmd.Artifact.LIVE)
+        model.external_id = f"zen_mlmd.{execution.name}"
         model.custom_properties["auc"].double_value = 0.5
         report = mlmd.Artifact(
             type_id=self.output_types[1], uri="s3://bucket/report", state=mlmd.Artifact.LIVE

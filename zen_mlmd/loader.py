@@ -8,7 +8,6 @@ names of a plain TFX run one more for each of the pipeline's nodes, once.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -34,9 +33,14 @@ class Loader:
     def __init__(self, client: Client, *, trusted: bool = False) -> None:
         self.client = client
         self.trusted = trusted
-        self._pipeline_of_run: dict[int, int] = {}
-        self._node_of_execution: dict[int, str] = {}
-        self._lock = threading.Lock()
+
+    @property
+    def _pipeline_of_run(self) -> dict[int, int]:
+        return self.client.remembered("pipelines of runs")
+
+    @property
+    def _node_of_execution(self) -> dict[int, str]:
+        return self.client.remembered("nodes of executions")
 
     # -- pipelines and runs ----------------------------------------------------------------------
 
@@ -56,8 +60,7 @@ class Loader:
         runs cost a call each, once.
         """
         contexts = {each.id: each for each in self.client.children(pipeline.id)}
-        with self._lock:
-            self._pipeline_of_run.update(dict.fromkeys(contexts, pipeline.id))
+        self._pipeline_of_run.update(dict.fromkeys(contexts, pipeline.id))
         strays = [each for each in self.client.contexts_of_type(tfx.RUN) if each.id not in contexts]
         self._place(strays)
         contexts.update(
@@ -137,8 +140,7 @@ class Loader:
                 owners = [owner.get(each.id, 0) for each in self.client.executions_of_context(context.id)]
                 if owners:
                     placed[context.id] = owners[0]
-        with self._lock:
-            known.update({run: pipeline for run, pipeline in placed.items() if pipeline})
+        known.update({run: pipeline for run, pipeline in placed.items() if pipeline})
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -203,9 +205,7 @@ class Loader:
         if missing:
             names = [each.name for each in self.pipelines()] if pipelines is None else pipelines
             names = sorted((name for name in names if name), key=len, reverse=True)
-            found = self._ask_nodes(missing, names)
-            with self._lock:
-                known.update(found)
+            known.update(self._ask_nodes(missing, names))
         return known
 
     def _ask_nodes(self, missing: list[int], pipelines: list[str]) -> dict[int, str]:

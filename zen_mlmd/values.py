@@ -18,6 +18,7 @@ from typing import Any
 
 from zen_mlmd.errors import InvalidValueError
 
+_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _MAX_DEPTH = 100
 _BIGGEST = 10**4000  # Python refuses to read or print an int of more than 4300 decimal digits
 
@@ -28,14 +29,14 @@ def dumps(value: object, *, path: str = "value") -> str:
     Args:
         value: None, bool, int, float, str, bytes, list, tuple, set, frozenset, dict, datetime, date,
             time, timedelta, Decimal, UUID or pure path, nested at will; a numpy scalar counts as the
-            Python number that it holds.
+            Python number, text or bytes that it holds, but its times are refused.
         path: What errors call the value.
 
     Raises:
         InvalidValueError: Something in it is of another type, refers to itself, or is nested more
             than 100 deep.
     """
-    return json.dumps(_encode(value, path, 0), separators=(",", ":"), allow_nan=False)
+    return _JSON.encode(_encode(value, path, 0))
 
 
 def loads(text: str) -> Any:
@@ -65,14 +66,24 @@ def _encode(value: Any, path: str, depth: int) -> Any:
     encode = _ENCODERS.get(kind)
     if encode is not None:
         return encode(value, path, depth)
-    if kind.__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        plain = value.item()
-        if type(plain).__module__ != "numpy":
-            return _encode(plain, path, depth + 1)
+    plain = unwrap(value)
+    if plain is not value:
+        return _encode(plain, path, depth + 1)
     raise InvalidValueError(
         f"{path[:200]}: a {kind.__module__}.{kind.__qualname__} cannot be kept as a property",
         hint="give a number, text, list or dict of such, or record it as an artifact",
     )
+
+
+def unwrap(value: Any) -> Any:
+    """Return the Python value that a numpy scalar of a plain kind holds exactly; anything else as it is.
+
+    A time is none: numpy gives one of nanoseconds as a bare integer, and `NaT` as None.
+    """
+    if type(value).__module__ != "numpy" or getattr(value, "ndim", None) != 0:
+        return value
+    plain = value.item() if value.dtype.kind in "biufSU" else value
+    return value if type(plain).__module__ == "numpy" else plain  # a long double is its own item
 
 
 def is_plain_text(text: str) -> bool:

@@ -171,6 +171,7 @@ def test_an_empty_database_is_described(mariadb: MariaDb, database: str) -> None
         schema_version=None,
         schema_rows=0,
         max_allowed_packet=33554432,
+        collation="utf8mb4_bin",
     )
 
 

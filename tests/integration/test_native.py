@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ from zen_mlmd.errors import (
     ConnectionFailedError,
     ConnectionLostError,
     GrantMissingError,
+    LockTimeoutError,
     NotFoundError,
     NotMlmdError,
     SchemaVersionError,
@@ -35,6 +35,7 @@ from zen_mlmd.errors import (
 from zen_mlmd.flavors import config_from_url
 from zen_mlmd.service import native
 from zen_mlmd.service.base import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED
+from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.native import NativeService
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,15 @@ def type_names(service: NativeService) -> list[str]:
 def put_artifact(service: NativeService, type_id: int, **facts: Any) -> int:
     artifact = mlmd.Artifact(type_id=type_id, **facts)
     return int(service.call("PutArtifacts", rpc.PutArtifactsRequest(artifacts=[artifact])).artifact_ids[0])
+
+
+def is_free(path: Path) -> bool:
+    """Tell whether nobody holds the write lock of a file."""
+    try:
+        with WriteLock(str(path), timeout_s=0):
+            return True
+    except LockTimeoutError:
+        return False
 
 
 def run_script(script: str, *arguments: object) -> str:
@@ -122,9 +132,8 @@ def test_a_call_that_mlmd_does_not_have_is_told(service: NativeService) -> None:
 
 
 def test_a_call_that_only_servers_have_is_told(service: NativeService) -> None:
-    request = rpc.GetParentContextsByContextsRequest(context_ids=[1])
-    with pytest.raises(StoreError, match="native core does not offer") as missing:
-        service.call("GetParentContextsByContexts", request)
+    with pytest.raises(StoreError, match="GetLineageGraph is not implemented") as missing:
+        service.call("GetLineageGraph", rpc.GetLineageGraphRequest())
     assert missing.value.mlmd_code == UNIMPLEMENTED
 
 
@@ -181,25 +190,24 @@ def test_a_handle_that_was_idle_for_too_long_is_opened_anew(tmp_path: Path) -> N
 
 
 def test_writes_hold_the_lock_and_reads_do_not(tmp_path: Path) -> None:
-    held: list[str] = []
-
-    @contextlib.contextmanager
-    def lock() -> Iterator[None]:
-        held.append("taken")
-        yield
-        held.append("freed")
-
-    with NativeService(sqlite_config(tmp_path / "m.db"), location="here", write_lock=lock) as service:
+    path = tmp_path / "m.db"
+    others = WriteLock(str(path))
+    lock = WriteLock(str(path), timeout_s=0)
+    with NativeService(sqlite_config(path), location="here", write_lock=lock) as service:
+        with others, pytest.raises(LockTimeoutError):
+            service.open()
         service.open()
-        assert held == ["taken", "freed"]
-        type_names(service)
-        service.open(writes=False)
-        assert len(held) == 2
+        assert is_free(path)
+        with others:
+            assert type_names(service) == []
+            service.open(writes=False)
+            with pytest.raises(LockTimeoutError):
+                put_type(service)
         put_type(service)
-        assert len(held) == 4
+        assert is_free(path)
         with pytest.raises(NotFoundError):
             put_artifact(service, 99)
-        assert held[4:] == ["taken", "freed"]
+        assert is_free(path)
 
 
 def test_threads_may_share_one_service(service: NativeService) -> None:

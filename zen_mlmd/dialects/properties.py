@@ -1,9 +1,10 @@
 """Python values as MLMD property values, and back: exactly, or refused by name.
 
-MLMD keeps six decimals of a double, 32 bits of an integer on MySQL and PostgreSQL, cuts a string
-at a NUL byte and makes a row unreadable whose string is `__MLMD_NULL__` (ml-metadata 1.17.1 and
-1.21.0, measured). A value that its columns keep exactly stays a plain int, double, string or bool
-that any client reads; any other becomes the string `zen_mlmd:json:` followed by `values.dumps`.
+MLMD writes six decimals of a double, and SQLite gives 15 digits of one back and no -0.0; 32 bits of an
+integer are kept on MySQL and PostgreSQL, a string is cut at a NUL byte, and a row is unreadable whose
+string is `__MLMD_NULL__` (ml-metadata 1.17.1 and 1.21.0, measured). A value that its columns keep
+exactly stays a plain int, double, string or bool that any client reads; any other becomes the string
+`zen_mlmd:json:` followed by `values.dumps`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from google.protobuf import json_format
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.errors import InvalidValueError
-from zen_mlmd.values import dumps, is_plain_text, loads
+from zen_mlmd.values import dumps, is_plain_text, loads, unwrap
 
 JSON_PREFIX = "zen_mlmd:json:"
 """What a string property begins with that holds a value MLMD has no exact column for."""
@@ -35,10 +36,13 @@ def to_property(value: object, *, path: str = "value") -> mlmd.Value:
         return mlmd.Value(bool_value=value)
     if kind is int and -_INT32 <= value < _INT32:  # type: ignore[operator]
         return mlmd.Value(int_value=value)
-    if kind is float and _six_decimals_keep(value):  # type: ignore[arg-type]
+    if kind is float and _columns_keep(value):  # type: ignore[arg-type]
         return mlmd.Value(double_value=value)
     if isinstance(value, str) and kind is str and _is_plain(value):
         return mlmd.Value(string_value=value)
+    plain = unwrap(value)
+    if plain is not value:
+        return to_property(plain, path=path)
     return mlmd.Value(string_value=JSON_PREFIX + dumps(value, path=path))
 
 
@@ -62,11 +66,12 @@ def from_property(value: mlmd.Value) -> Any:
     return plain
 
 
-def _six_decimals_keep(value: float) -> bool:
+def _columns_keep(value: float) -> bool:
     if not abs(value) < _PLAIN_DOUBLE:
         return False
-    back = float(f"{value:.6f}")
-    return back == value and math.copysign(1.0, back) == math.copysign(1.0, value)
+    if value == 0.0:
+        return math.copysign(1.0, value) > 0
+    return float(f"{value:.6f}") == value == float(f"{value:.15g}")
 
 
 def _is_plain(text: str) -> bool:

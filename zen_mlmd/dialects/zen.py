@@ -27,7 +27,7 @@ from zen_mlmd.dialects import tfx
 from zen_mlmd.dialects.properties import from_property, to_property
 from zen_mlmd.errors import InvalidValueError
 from zen_mlmd.model import Artifact, Failure, PipelineRun, Status, StepRun, from_millis
-from zen_mlmd.values import dumps, loads
+from zen_mlmd.values import dumps, is_plain_text, loads
 
 NAME = "zen"
 PREFIX = "zen_mlmd."
@@ -63,6 +63,11 @@ def is_run(context: mlmd.Context) -> bool:
 def is_step(execution: mlmd.Execution) -> bool:
     """Tell whether zen_mlmd wrote an execution."""
     return _STEP in execution.custom_properties
+
+
+def has_ended(run: mlmd.Context) -> bool:
+    """Tell whether a run of ours is recorded as ended."""
+    return _END in run.custom_properties
 
 
 def is_artifact(node: mlmd.Artifact) -> bool:
@@ -108,9 +113,11 @@ def write_run_additions(
     properties: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what is added to a run later, each under a key of its own so that writers do not collide."""
-    for prefix, values in ((_PARAMETER, parameters), (_METRIC, metrics)):
-        for key, value in (values or {}).items():
-            context.custom_properties[prefix + key].string_value = dumps(value, path=prefix + key)
+    for what, prefix, values in (("parameters", _PARAMETER, parameters), ("metrics", _METRIC, metrics)):
+        for name, value in (values or {}).items():
+            if not isinstance(name, str) or not is_plain_text(name):
+                raise InvalidValueError(f"{what}: {name!r:.100} is not a name", hint=f"name {what} by text")
+            context.custom_properties[prefix + name].string_value = dumps(value, path=prefix + name)
     write_properties(context, properties or {})
 
 
@@ -120,12 +127,18 @@ def write_step(execution: mlmd.Execution, *, about: Mapping[str, Any]) -> None:
 
 
 def write_step_values(
-    execution: mlmd.Execution, *, parameters: Mapping[str, Any], properties: Mapping[str, Any]
+    execution: mlmd.Execution,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    properties: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a step's parameters and properties, all of them."""
+    """Write parameters and properties of a step, beside those that it has."""
     if parameters:
-        execution.custom_properties[_PARAMETERS].string_value = dumps(dict(parameters), path="parameters")
-    write_properties(execution, properties)
+        known = _bundle(execution, _PARAMETERS)
+        execution.custom_properties[_PARAMETERS].string_value = dumps(
+            {**known, **parameters}, path="parameters"
+        )
+    write_properties(execution, properties or {})
 
 
 def write_step_end(
@@ -163,21 +176,16 @@ def write_properties(node: Any, properties: Mapping[str, Any]) -> None:
     """Write a user's properties as custom properties of the same names.
 
     Raises:
-        InvalidValueError: A name is not text, is empty, begins with `zen_mlmd.`, or is one that MLMD
-            cannot read again; or a value's kind cannot be kept.
+        InvalidValueError: A name is not text, is empty, or begins with `zen_mlmd.`; or a value's kind
+            cannot be kept.
     """
     for key, value in properties.items():
-        if not is_name(key) or key.startswith(PREFIX):
+        if not isinstance(key, str) or not key or key.startswith(PREFIX) or not is_plain_text(key):
             raise InvalidValueError(
                 f"a property cannot be named {str(key)[:100]!r}",
-                hint=f"give a name without NUL, not beginning with {PREFIX}",
+                hint=f"give a name not beginning with {PREFIX}",
             )
         node.custom_properties[key].CopyFrom(to_property(value, path=f"properties.{key}"))
-
-
-def is_name(name: object) -> bool:
-    """Tell whether MLMD keeps a name: text that is not empty, not cut at a NUL, and not taken for none."""
-    return isinstance(name, str) and name not in ("", "__MLMD_NULL__") and "\0" not in name
 
 
 def written_keys(context: mlmd.Context) -> Iterable[str]:

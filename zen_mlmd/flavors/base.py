@@ -79,10 +79,10 @@ class StoreConfig(BaseModel, abc.ABC):
                 f"{'.'.join(str(part) for part in fault['loc']) or cls.flavor}: {fault['msg']}"
                 for fault in error.errors(include_url=False, include_input=False, include_context=False)
             )
-            raise ConfigError(
-                f"not a {cls.flavor} store: {faults}",
-                hint=f"its settings are: {', '.join(cls.model_fields)}",
-            ) from None
+        # Out here, lest it keep pydantic's error, which has the values, as its context.
+        raise ConfigError(
+            f"not a {cls.flavor} store: {faults}", hint=f"its settings are: {', '.join(cls.model_fields)}"
+        )
 
 
 def tls_implied(fields: Any, *names: str) -> Any:

@@ -9,6 +9,7 @@ that says what is wrong.
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from zen_mlmd.errors import DatabaseMissingError, NotMlmdError, SchemaVersionError, TlsError
 from zen_mlmd.flavors.base import StoreConfig, tls_implied
 from zen_mlmd.flavors.mysql_probe import MysqlTarget, Probe, probe
-from zen_mlmd.service.check import MYSQL
+from zen_mlmd.service.check import MYSQL, Limits
 from zen_mlmd.service.native import NativeService
 
 SCHEMA_VERSION = 10
@@ -28,9 +29,6 @@ SCHEMA_VERSION = 10
 
 _STATEMENT_BYTES = 2**12
 """What a statement has besides the one long string that is in it."""
-
-_MAKING_S = 20.0
-"""How long tables without a schema version are taken for tables that somebody is just making."""
 
 _TLS_IDLE_S = 10.0
 """An encrypted connection that was idle for longer is opened anew. ml-metadata's client connects again by
@@ -166,8 +164,9 @@ class MysqlConfig(StoreConfig):
             self.connection_config(),
             location=self.location,
             probe=self._probe,
-            limits=replace(MYSQL, string_bytes=_string_bytes(state)),
+            limits=_limits(state),
             upgrade=upgrade,
+            wait_s=self.wait_s,
             max_idle_s=_TLS_IDLE_S if self.tls else math.inf,
         )
         service.open()
@@ -178,7 +177,7 @@ class MysqlConfig(StoreConfig):
 
     def _settled(self) -> Probe:
         """Look at the database, once whoever may just be making MLMD's tables has made them."""
-        deadline = time.monotonic() + _MAKING_S
+        deadline = time.monotonic() + self.wait_s
         state = self._probe()
         while state.begun and state.schema_version is None and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -231,7 +230,13 @@ class MysqlConfig(StoreConfig):
         )
 
 
-def _string_bytes(state: Probe) -> int:
-    """Return the longest string, in bytes as SQL text, that fits a column and one of the server's packets."""
+def _limits(state: Probe) -> Limits:
+    """Return what the columns hold, what fits one of the server's packets, and how names compare."""
     packet = max(state.max_allowed_packet - _STATEMENT_BYTES, 0)
-    return packet if MYSQL.string_bytes is None else min(packet, MYSQL.string_bytes)
+    return replace(
+        MYSQL,
+        string_bytes=packet if MYSQL.string_bytes is None else min(packet, MYSQL.string_bytes),
+        ignores_case=state.collation.endswith("_ci"),
+        # https://dev.mysql.com/doc/refman/9.0/en/charset-collation-pad-attribute.html, and MariaDB's _nopad_
+        ignores_blanks=not re.search(r"_0900_|_nopad_|^binary$", state.collation),
+    )

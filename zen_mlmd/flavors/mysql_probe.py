@@ -146,6 +146,7 @@ class Probe:
         schema_rows: Rows of MLMDEnv; MLMD wants exactly 1.
         max_allowed_packet: The longest statement that the server takes, in bytes.
         begun: Whether it has the table that MLMD makes first.
+        collation: How MLMD's names are compared, or will be.
     """
 
     server_version: str
@@ -157,6 +158,7 @@ class Probe:
     schema_rows: int
     max_allowed_packet: int
     begun: bool = False
+    collation: str = ""
 
 
 def probe(target: MysqlTarget, *, timeout_s: float = 5.0, create: bool = False) -> Probe:
@@ -346,7 +348,7 @@ class _Attempt:
 
     def _look(self, connection: _NativeLogin) -> Probe:
         ((version, packet),) = connection.rows("SELECT VERSION(), @@max_allowed_packet")
-        exists, tables, begun, schema, rows = True, 0, False, None, 0
+        exists, tables, begun, schema, rows, collation = True, 0, False, None, 0, ""
         try:
             connection.select_db(self.target.database)
         except pymysql.MySQLError as error:
@@ -359,8 +361,9 @@ class _Attempt:
             connection.rows(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
             connection.select_db(self.target.database)
         if exists:
-            ((tables, begun),) = connection.rows(
-                "SELECT COUNT(*), MAX(table_name = 'Type')"
+            ((tables, begun, collation),) = connection.rows(
+                "SELECT COUNT(*), MAX(table_name = 'Type'), COALESCE("
+                " MAX(CASE table_name WHEN 'Context' THEN table_collation END), @@collation_database)"
                 " FROM information_schema.tables WHERE table_schema = DATABASE()"
             )
             schema, rows = self._schema(connection)
@@ -374,6 +377,7 @@ class _Attempt:
             schema_rows=rows,
             max_allowed_packet=int(packet),
             begun=bool(begun),
+            collation=str(collation),
         )
 
     def _schema(self, connection: _NativeLogin) -> tuple[int | None, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -16,6 +17,7 @@ FLAVORS: dict[str, type[StoreConfig]] = {
 }
 
 _SCHEMES = {scheme: config for config in FLAVORS.values() for scheme in config.schemes}
+_PASSWORD = re.compile(r":.*@", re.DOTALL)
 _EXAMPLES = "sqlite:///metadata.db, mysql://user@host/metadb, kubeflow://host:8080"
 
 
@@ -35,6 +37,11 @@ def config_from_url(url: str | Path) -> StoreConfig:
             raise ConfigError("an empty store URL", hint=f"give one such as {_EXAMPLES}")
         if not isinstance(url, Path) and text.partition(":")[0].lower() in _SCHEMES:
             raise ConfigError("the store's URL lacks its //", hint=f"such as {_EXAMPLES}")
+        if not isinstance(url, Path) and _PASSWORD.search(text):
+            raise ConfigError(
+                "this looks like a URL with a password, without its scheme",
+                hint=f"such as {_EXAMPLES}; a file of such a name is given as pathlib.Path(...)",
+            )
         return SqliteConfig.checked(path=text)
     parts, options = _split(text)
     config = _SCHEMES.get(parts.scheme)

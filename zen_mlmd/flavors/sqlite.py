@@ -20,11 +20,14 @@ from pydantic import field_validator
 
 from zen_mlmd.errors import ConfigError, DatabaseMissingError, GrantMissingError, NotMlmdError
 from zen_mlmd.flavors.base import StoreConfig
+from zen_mlmd.service.base import is_read_only, is_shut
 from zen_mlmd.service.lock import WriteLock
-from zen_mlmd.service.native import NativeService
+from zen_mlmd.service.native import NativeService, lacks_tables, try_opening
+from zen_mlmd.values import is_plain_text
 
-_PAGE = 4096
 _Mode = mlmd.SqliteMetadataSourceConfig.ConnectionMode
+# https://www.sqlite.org/fileformat2.html, 1.3: the schema cookie is 0 as long as nothing was ever made.
+_MAGIC, _HEAD, _COOKIE = b"SQLite format 3\0", 100, slice(40, 44)
 
 
 class SqliteConfig(StoreConfig):
@@ -56,9 +59,12 @@ class SqliteConfig(StoreConfig):
         if not path.strip() or "\0" in path:
             raise ValueError("must name a file")
         try:
-            return path if path == ":memory:" else str(Path(path).expanduser().absolute())
+            path = path if path == ":memory:" else str(Path(path).expanduser().absolute())
         except RuntimeError:
             raise ValueError("begins with ~, and there is no such user") from None
+        if not is_plain_text(path):
+            raise ValueError("must be UTF-8: ml-metadata takes no other name")
+        return path
 
     @property
     def location(self) -> str:
@@ -84,8 +90,12 @@ class SqliteConfig(StoreConfig):
         config.sqlite.connection_mode = _Mode.READONLY if self.read_only else _Mode.READWRITE_OPENCREATE
         return config
 
-    def open_service(self, *, create: bool = False, upgrade: bool = False) -> NativeService:  # noqa: ARG002
-        """Open the file; a file that is not there is made, unless `read_only`.
+    def open_service(self, *, create: bool = False, upgrade: bool = False) -> NativeService:
+        """Open the file; one that is not there is made, unless `read_only`.
+
+        Args:
+            create: Make MLMD's tables in a file that has others.
+            upgrade: Let ml-metadata migrate an older schema, in place and for ever.
 
         Raises:
             DatabaseMissingError: Its folder does not exist, or it is to be only read and not there.
@@ -95,34 +105,118 @@ class SqliteConfig(StoreConfig):
         """
         if self.path == ":memory:":
             service = NativeService(self.connection_config(), location=self.location)
-        else:
-            try:
-                self._look()
-            except OSError as error:
-                kind = GrantMissingError if isinstance(error, PermissionError) else NotMlmdError
-                raise kind(f"{self.location}: {error.strerror}", hint="is the path right?") from None
-            lock = None if self.read_only else WriteLock(self.path, timeout_s=self.wait_s)
-            service = NativeService(
-                self.connection_config(),
-                location=self.location,
-                probe=self._make,
-                write_lock=None if lock is None else lambda: lock,
-                upgrade=upgrade,
+            service.open(writes=False)
+            return service
+        try:
+            self._look()
+        except OSError as error:
+            kind = GrantMissingError if isinstance(error, PermissionError) else NotMlmdError
+            raise kind(f"{self.location}: {error.strerror}", hint="is the path right?") from None
+        return self._open_to_read() if self.read_only else self._open_to_write(create=create, upgrade=upgrade)
+
+    def _open_to_write(self, *, create: bool, upgrade: bool) -> NativeService:
+        lock = WriteLock(self.path, timeout_s=self.wait_s)
+        service = NativeService(
+            self.connection_config(),
+            location=self.location,
+            probe=self._make,
+            write_lock=lock,
+            upgrade=upgrade,
+            wait_s=self.wait_s,
+            identity=self._identity,
+        )
+        new = not Path(self.path).exists()
+        said = "" if new else self._said_to_a_reader()
+        if (is_read_only(said) or is_shut(said)) and not self._may_make_files():
+            raise GrantMissingError(
+                f"{self.location}: you may not write in {Path(self.path).parent}, where SQLite keeps its WAL",
+                hint="open it with read_only=true, or have the folder's rights changed",
             )
-        service.open(writes=upgrade or not self._has_schema())
+        if is_read_only(said) and not create:
+            try:
+                with lock:
+                    self._refuse_others()
+            finally:
+                lock.release()
+        service.open(writes=new or upgrade or lacks_tables(said))
         return service
 
-    def _has_schema(self) -> bool:
-        """Tell whether the file holds more than SQLite's first page, as only a made one does."""
+    def _open_to_read(self) -> NativeService:
+        config = self.connection_config()
+        service = NativeService(config, location=self.location, wait_s=self.wait_s, identity=self._identity)
+        said = "" if self._may_make_files() else self._said_to_a_reader()
+        if is_read_only(said) or is_shut(said):
+            # In WAL mode even a reader makes files, unless SQLite is told that nobody writes.
+            if self._wal_bytes():
+                raise GrantMissingError(
+                    f"{self.location}: there are changes in its WAL, which you may not take in",
+                    hint="open it once as somebody who may write in its folder, or copy it together with "
+                    f"{Path(self.path).name}-wal",
+                )
+            config.sqlite.filename_uri = f"{Path(self.path).as_uri()}?immutable=1"
+            service = NativeService(
+                config, location=self.location, identity=self._identity_and_state, immutable=True
+            )
+        service.open(writes=False)
+        return service
+
+    def _said_to_a_reader(self) -> str:
+        """Return what ml-metadata says if it may only read the file; nothing if it is a store.
+
+        It tries to make the tables that it misses: that it may not write is said of a file without them.
+        """
+        config = self.connection_config()
+        config.sqlite.connection_mode = _Mode.READONLY
+        return try_opening(config)
+
+    def _refuse_others(self) -> None:
+        """Raise if the file holds something, and not MLMD's tables; hold the lock meanwhile.
+
+        ml-metadata looks first, once more: somebody may just have made the tables. If it finds none, no
+        handle of this process has the file as a store, whose locks our own look at it would cancel
+        (https://www.sqlite.org/howtocorrupt.html, 2.2).
+        """
+        if not Path(self.path).exists() or not is_read_only(self._said_to_a_reader()):
+            return
+        with Path(self.path).open("rb") as file:
+            head = file.read(_HEAD)
+        made_empty = head.startswith(_MAGIC) and len(head) == _HEAD and not any(head[_COOKIE])
+        if head and not (made_empty and not self._wal_bytes()):
+            raise NotMlmdError(
+                f"{self.location}: the file is not empty, and has none of MLMD's tables",
+                hint="is it the right file? MLMD's tables are added with open_store(..., create=True)",
+            )
+
+    def _may_make_files(self) -> bool:
+        return os.access(Path(self.path).resolve().parent, os.W_OK)
+
+    def _wal_bytes(self) -> int:
         try:
-            return Path(self.path).stat().st_size > _PAGE
+            return os.stat(f"{os.path.realpath(self.path)}-wal").st_size  # noqa: PTH116 - as below
         except OSError:
-            return False
+            return 0
+
+    def _identity(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - before each call: 5x faster
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _identity_and_state(self) -> tuple[int, ...] | None:
+        """Tell a file that is taken for immutable from itself after somebody wrote to it."""
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - as above
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, self._wal_bytes()
 
     def _look(self) -> None:
         file = Path(self.path)
         if file.is_dir():
             raise NotMlmdError(f"{self.location}: is a folder", hint="name a file in it: metadata.db")
+        if file.exists() and not file.is_file():
+            raise NotMlmdError(f"{self.location}: is a device or a pipe", hint="name a file")
         if not file.exists():
             if self.read_only:
                 raise DatabaseMissingError(f"{self.location}: no such file", hint="is the path right?")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zen_mlmd.errors import UsageError
 from zen_mlmd.recording.recorder import RunRecorder
-from zen_mlmd.recording.step import StepRecorder, check_properties
+from zen_mlmd.recording.step import StepRecorder
 
 if TYPE_CHECKING:
     from zen_mlmd.store import Store
@@ -58,13 +58,14 @@ class StepContext:
         Raises:
             UsageError: The step has no such output.
             InvalidValueError: Something given cannot be kept.
+            RejectedRequestError: The store cannot keep something given.
         """
         if output not in self._outputs:
             raise UsageError(
                 f"step {self.step_name!r} has no output {output!r}",
                 hint=f"its outputs: {', '.join(self._outputs) or 'none'}",
             )
-        check_properties(values)
+        self._recorder.check_output_properties(values)
         self.output_properties.setdefault(output, {}).update(values)
 
 

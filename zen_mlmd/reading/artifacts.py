@@ -16,6 +16,7 @@ from zen_mlmd.reading.cohort import RunContents
 from zen_mlmd.reading.listing import ViewList
 from zen_mlmd.reading.paths import quote_part
 from zen_mlmd.reading.view import RecordView
+from zen_mlmd.service.client import Client
 
 if TYPE_CHECKING:
     from zen_mlmd.reading.steps import StepView
@@ -57,6 +58,11 @@ class ArtifactView(RecordView[Artifact]):
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.id}>"
+
+    @property
+    def client(self) -> Client:
+        """Asks the store that it was read from."""
+        return self._loader.client
 
     @property
     def type(self) -> str:

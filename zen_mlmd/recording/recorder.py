@@ -11,7 +11,7 @@ import secrets
 import threading
 import types
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,22 +20,15 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from typing_extensions import Self
 
 from zen_mlmd.dialects import tfx, zen
-from zen_mlmd.errors import (
-    AlreadyExistsError,
-    EndedError,
-    InvalidValueError,
-    NotFoundError,
-    RunExistsError,
-    UsageError,
-)
+from zen_mlmd.errors import AlreadyExistsError, EndedError, NotFoundError, RunExistsError, ZenMlmdError
 from zen_mlmd.model import Artifact, PipelineRun, Status
+from zen_mlmd.recording.artifacts import Given, remember
 from zen_mlmd.recording.environment import capture_environment
-from zen_mlmd.recording.failure import describe_failure
-from zen_mlmd.recording.step import ArtifactLike, StepRecorder, check_metrics, now_ms, status_of
+from zen_mlmd.recording.failure import describe_failure, tell_unrecorded
+from zen_mlmd.recording.given import check_metrics, check_name, check_uri, ending, plan_of, step_names
+from zen_mlmd.recording.step import StepRecorder, now_ms
 from zen_mlmd.recording.types import Registry, put_context, put_masked
 from zen_mlmd.service.client import Client, resend
-
-Inputs = Mapping[str, ArtifactLike | Sequence[ArtifactLike]]
 
 
 class Recorder:
@@ -65,18 +58,19 @@ class Recorder:
 
         Raises:
             RunExistsError: The name is taken.
+            NameClashError: The store takes the name for another one's.
             InvalidValueError: Something given cannot be kept.
         """
-        _check_name("pipeline", pipeline)
+        check_name("a pipeline", pipeline)
         name = _default_name(pipeline) if name is None else name
-        _check_name("run", name)
+        check_name("a run", name)
         uid = uuid.uuid4().hex
         about = {
             "pipeline": pipeline,
             "uid": uid,
             "started_at": now_ms(),
             "environment": capture_environment(),
-            "plan": {step: sorted(waits) for step, waits in (plan or {}).items()},
+            "plan": plan_of(plan),
         }
         context = mlmd.Context(name=name)
         zen.write_run(context, about=about, parameters=parameters or {}, properties=properties or {})
@@ -94,10 +88,12 @@ class Recorder:
     def join_run(self, run: PipelineRun) -> RunRecorder:
         """Record more of a run that was begun elsewhere: in another process, or another pod.
 
-        Leaving the recorder's `with` block does not end the run; whoever began it does, or `end()`.
+        Leaving the recorder's `with` block does not end the run; whoever began it does, or `end()`. A run
+        that has ended takes no more.
         """
         self.registry.register("context", dict.fromkeys(zen.CONTEXT_TYPES, ""))
-        return RunRecorder(self, run.pipeline, run.name, run.id, owner=False)
+        ended = run.status is not None and run.status.ended
+        return RunRecorder(self, run.pipeline, run.name, run.id, owner=False, ended=ended)
 
     def import_artifact(
         self,
@@ -111,7 +107,8 @@ class Recorder:
 
         Each call records one more artifact; `Store.artifacts_at(uri)` finds those that are there.
         """
-        node = mlmd.Artifact(uri=_check_uri(uri), state=mlmd.Artifact.LIVE)
+        check_uri(uri)
+        node = mlmd.Artifact(uri=uri, state=mlmd.Artifact.LIVE)
         kind = self.registry.type_message("artifact", type, base_type)
         node.type_id = kind.id
         node.external_id = f"zen_mlmd:{uuid.uuid4().hex}"
@@ -127,6 +124,7 @@ class Recorder:
             return rpc.PutArtifactsResponse(artifact_ids=[found[0].id]) if found else None
 
         node.id = self.client.write("PutArtifacts", request, settle).artifact_ids[0]
+        remember(self.client, node.id, uri)
         return zen.artifact(node, kind)
 
     def _make_run(self, context: mlmd.Context, uid: str) -> int:
@@ -134,7 +132,9 @@ class Recorder:
             return put_context(self.client, context)
         except AlreadyExistsError:
             found = self.client.context(tfx.RUN, context.name)
-            if found is not None and zen.run_uid(found) == uid:
+            if found is None:
+                raise self.registry.name_clash(f"the run {context.name!r}") from None
+            if zen.run_uid(found) == uid:
                 return int(found.id)
             raise RunExistsError(
                 f"{self.client.location}: a run named {context.name!r} is there already",
@@ -148,13 +148,15 @@ class RunRecorder:
     Steps of one run may be recorded by several threads, and by other processes through `join_run`.
     """
 
-    def __init__(self, recorder: Recorder, pipeline: str, name: str, run_id: int, *, owner: bool) -> None:
+    def __init__(
+        self, recorder: Recorder, pipeline: str, name: str, run_id: int, *, owner: bool, ended: bool = False
+    ) -> None:
         self.pipeline = pipeline
         self.name = name
         self.id = run_id
         self._recorder = recorder
         self._owner = owner
-        self._ended = False
+        self._ended = ended
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -166,14 +168,20 @@ class RunRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        if self._owner and not self._ended:
+        if not self._owner or self._ended:
+            return
+        try:
             self.end(error=error)
+        except ZenMlmdError as failed:
+            if error is None:
+                raise
+            tell_unrecorded(error, f"run {self.name!r}", failed)
 
     def step(
         self,
         name: str,
         *,
-        inputs: Inputs | None = None,
+        inputs: Given | None = None,
         parameters: Mapping[str, Any] | None = None,
         properties: Mapping[str, Any] | None = None,
         after: Iterable[str] = (),
@@ -200,19 +208,15 @@ class RunRecorder:
 
         Raises:
             EndedError: The run has ended.
+            NotFoundError: An artifact does not lie in this store.
+            UsageError: It comes from another store, or something given is of a wrong kind.
             InvalidValueError: Something given cannot be kept.
+            NameClashError: The store takes the step's name for another one's.
         """
         self._open()
-        _check_name("step", name)
-        about = {"run": self.name, "name": name, "started_at": now_ms()}
-        extra = {"after": sorted(after), "code": code, "docstring": docstring, "cache_key": cache_key}
-        about.update((key, value) for key, value in extra.items() if value)
-        if not self._owner:
-            about["environment"] = capture_environment()
-        execution = mlmd.Execution(name=str(uuid.uuid4()), last_known_state=mlmd.Execution.RUNNING)
-        execution.type_id = self._recorder.registry.type_id("execution", type, base_type)
-        zen.write_step(execution, about=about)
-        step = self._recorder_of(execution, type, name, cache_key)
+        about = {"after": step_names("after", after), "code": code, "docstring": docstring}
+        about["cache_key"] = cache_key
+        step = self._recorder_of(name, Status.RUNNING, type_name=type, base_type=base_type, about=about)
         step.begin(inputs or {}, parameters or {}, properties or {})
         return step
 
@@ -220,33 +224,40 @@ class RunRecorder:
         self,
         name: str,
         *,
-        outputs: Inputs,
-        inputs: Inputs | None = None,
-        **facts: Any,
+        outputs: Given,
+        inputs: Given | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | None = None,
+        after: Iterable[str] = (),
+        type: str = zen.STEP_TYPE,
+        base_type: str = "",
+        code: str = "",
+        docstring: str = "",
+        cache_key: str = "",
     ) -> StepRecorder:
         """Record in one write that a step was not run, because its outputs are there already.
 
         Args:
             name: The step's name in the pipeline.
             outputs: The artifacts that an earlier run of the step made.
-            inputs: As for `step`.
-            facts: What else `step` takes.
+            inputs: This and all that follow: as for `step`.
+            parameters: As for `step`.
+            properties: As for `step`.
+            after: As for `step`.
+            type: As for `step`.
+            base_type: As for `step`.
+            code: As for `step`.
+            docstring: As for `step`.
+            cache_key: As for `step`.
+
+        Raises:
+            ZenMlmdError: As for `step`.
         """
         self._open()
-        _check_name("step", name)
-        type_name = facts.pop("type", zen.STEP_TYPE)
-        cache_key = facts.pop("cache_key", "")
-        parameters, properties = facts.pop("parameters", None) or {}, facts.pop("properties", None) or {}
-        base_type = facts.pop("base_type", "")
-        about = {"run": self.name, "name": name, "started_at": now_ms(), "cache_key": cache_key}
-        about.update((key, value) for key, value in facts.items() if value)
-        execution = mlmd.Execution(name=str(uuid.uuid4()), last_known_state=mlmd.Execution.CACHED)
-        execution.type_id = self._recorder.registry.type_id("execution", type_name, base_type)
-        zen.write_step(execution, about=about)
-        zen.write_step_end(execution, ended_ms=now_ms(), metrics={}, failure=None)
-        # Not under its key in the store: whoever looks there would read all re-uses to find what was made.
-        step = self._recorder_of(execution, type_name, name, "")
-        step.begin(inputs or {}, parameters, properties, outputs=outputs)
+        about = {"after": step_names("after", after), "code": code, "docstring": docstring}
+        about["cache_key"] = cache_key
+        step = self._recorder_of(name, Status.CACHED, type_name=type, base_type=base_type, about=about)
+        step.begin(inputs or {}, parameters or {}, properties or {}, outputs=outputs)
         return step
 
     def log_parameters(self, values: Mapping[str, Any]) -> None:
@@ -269,13 +280,17 @@ class RunRecorder:
         """Record that the run has ended: completed unless `status` or `error` says otherwise.
 
         Raises:
-            EndedError: It has ended already.
+            EndedError: It has ended already; who joined it asks the store.
+            UsageError: A run cannot end so.
         """
         with self._lock:
             self._open()
+            status = ending("a run", status, error)
             failure = None if error is None else describe_failure(error)
-            if status is None:
-                status = status_of(error)
+            if not self._owner:
+                found = self._recorder.client.contexts([self.id]).get(self.id)
+                self._ended = found is not None and zen.has_ended(found)
+                self._open()
             context = self._context()
             zen.write_run_end(context, status=status, ended_ms=now_ms(), failure=failure)
             put_masked(self._recorder.client, context, list(zen.written_keys(context)))
@@ -297,40 +312,36 @@ class RunRecorder:
         if cache_key:
             named.append((tfx.CACHE, zen.cache_context(cache_key)))
         registry = self._recorder.registry
+        registry.refuse_namesake(tfx.NODE, f"{self.pipeline}.{step}", f"the step {step!r}")
         return [mlmd.Context(type_id=registry.type_id("context", kind), name=name) for kind, name in named]
 
     def _recorder_of(
-        self, execution: mlmd.Execution, type_name: str, name: str, cache_key: str
+        self, name: str, status: Status, *, type_name: str, base_type: str, about: Mapping[str, Any]
     ) -> StepRecorder:
+        check_name("a step", name)
+        kept: dict[str, Any] = {"run": self.name, "name": name, "started_at": now_ms()}
+        kept.update((key, value) for key, value in about.items() if value)
+        if status is Status.RUNNING and not self._owner:
+            kept["environment"] = capture_environment()
+        registry = self._recorder.registry
+        execution = mlmd.Execution(name=str(uuid.uuid4()), last_known_state=zen.STATES[status])
+        execution.type_id = registry.type_id("execution", type_name, base_type)
+        zen.write_step(execution, about=kept)
+        if status.ended:
+            zen.write_step_end(execution, ended_ms=now_ms(), metrics={}, failure=None)
         return StepRecorder(
             self._recorder.client,
-            self._recorder.registry,
+            registry,
             execution=execution,
             type_name=type_name,
             name=name,
-            contexts=self._contexts(name, cache_key),
+            # Not a re-use: whoever looks in the cache for what was made would read all of them.
+            contexts=self._contexts(name, "" if status is Status.CACHED else about["cache_key"]),
         )
 
     def _open(self) -> None:
         if self._ended:
             raise EndedError(f"run {self.name!r} has ended", hint="begin another run")
-
-
-def _check_name(what: str, name: str) -> None:
-    if not isinstance(name, str):
-        raise UsageError(f"a {what}'s name must be text, not {type(name).__qualname__}", hint="give a str")
-    if not name.strip() or any(ord(char) < 32 for char in name) or not name.isprintable():  # noqa: PLR2004
-        raise InvalidValueError(
-            f"a {what}'s name must be printable and not blank", hint="give a name such as 'churn'"
-        )
-
-
-def _check_uri(uri: str) -> str:
-    if not isinstance(uri, str) or not uri:
-        raise UsageError(
-            "an artifact's uri must be text that is not empty", hint="give 's3://bucket/key', say"
-        )
-    return uri
 
 
 def _default_name(pipeline: str) -> str:

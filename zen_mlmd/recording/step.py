@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import types
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
@@ -15,42 +16,51 @@ from typing_extensions import Self
 from zen_mlmd.dialects import tfx, zen
 from zen_mlmd.errors import (
     AlreadyExistsError,
+    ContentionError,
     EndedError,
-    InvalidValueError,
-    NotFoundError,
-    RejectedRequestError,
+    StoreError,
     UsageError,
+    ZenMlmdError,
 )
-from zen_mlmd.model import Artifact, Slot, Status
-from zen_mlmd.recording.failure import describe_failure
+from zen_mlmd.model import Artifact, Failure, Slot, Status
+from zen_mlmd.recording.artifacts import (
+    ArtifactLike,
+    Given,
+    add_events,
+    remember,
+    require_here,
+    slots_of,
+    taken_of,
+)
+from zen_mlmd.recording.failure import describe_failure, tell_unrecorded
+from zen_mlmd.recording.given import check_metrics, check_name, check_uri, ending
 from zen_mlmd.recording.types import Registry
 from zen_mlmd.service.client import Client
-
-
-@runtime_checkable
-class HasId(Protocol):
-    """An artifact of any kind: a record, a view, an output of a step that has ended."""
-
-    @property
-    def id(self) -> int:
-        """The artifact's id in the store."""
-        ...
-
 
 _RACES = 5
 """How often other processes may make one of a step's contexts while we do: each is made once."""
 
-ArtifactLike: TypeAlias = HasId | int
-
 
 class Output:
-    """An artifact that a step makes; it has an id once the step has ended."""
+    """An artifact that a step makes; it has an id once the step has ended.
 
-    def __init__(self, name: str, index: int, node: mlmd.Artifact, kind: mlmd.ArtifactType) -> None:
+    Attributes:
+        pair: The artifact and its event, as they are sent.
+        client: Asks the store that it goes to.
+    """
+
+    def __init__(self, name: str, index: int, pair: Any, kind: mlmd.ArtifactType, client: Client) -> None:
         self.name = name
-        self._kind = kind
         self.index = index
-        self.node = node
+        self.pair = pair
+        self.client = client
+        self._kind = kind
+
+    @property
+    def node(self) -> mlmd.Artifact:
+        """The artifact as MLMD's message."""
+        found: mlmd.Artifact = self.pair.artifact
+        return found
 
     @property
     def id(self) -> int:
@@ -70,6 +80,11 @@ class Output:
         """Where its payload is."""
         return str(self.node.uri)
 
+    @property
+    def type(self) -> str:
+        """The artifact type's name."""
+        return str(self._kind.name)
+
     def record(self) -> Artifact:
         """Return the artifact, once the step has ended."""
         return zen.artifact(self.node, self._kind)
@@ -81,9 +96,11 @@ class Output:
 class StepRecorder:
     """One step being recorded. As a context manager it ends the step: completed, or failed by an exception.
 
-    An exception goes on after it was recorded. An end that the store refuses, for what was logged, fails
-    the step: without its outputs and what was logged, but with the refusal as its failure. Safe over
-    threads.
+    An exception goes on after it was recorded. Safe over threads.
+
+    What is logged is put into the message that ends the step, and checked, at once: it is kept as it was
+    then, and what the store cannot keep is refused there rather than when the step ends, where the step's
+    results would be lost with it.
     """
 
     def __init__(
@@ -105,10 +122,7 @@ class StepRecorder:
         self._request.options.reuse_context_if_already_exist = True
         self._execution = self._request.execution
         self._type_name = type_name
-        self._parameters: dict[str, Any] = {}
-        self._properties: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
-        self._late_values = False
         self._begun: mlmd.Execution | None = None
         self._late_inputs: dict[int, list[Slot]] = {}
         self._early_inputs: set[int] = set()
@@ -138,42 +152,30 @@ class StepRecorder:
             return
         try:
             self.end(error=error)
-        except (InvalidValueError, RejectedRequestError) as refused:
-            self._drop()
-            self.end(error=error or refused)
+        except ZenMlmdError as failed:
             if error is None:
                 raise
+            tell_unrecorded(error, f"step {self.name!r}", failed)
 
     def begin(
         self,
-        inputs: Mapping[str, ArtifactLike | Sequence[ArtifactLike]],
+        inputs: Given,
         parameters: Mapping[str, Any],
         properties: Mapping[str, Any],
         *,
-        outputs: Mapping[str, ArtifactLike | Sequence[ArtifactLike]] | None = None,
+        outputs: Given | None = None,
     ) -> None:
         """Write the step's beginning; with `outputs`, the whole of a step that re-uses them."""
-        self._parameters.update(parameters)
-        self._properties.update(properties)
         zen.write_step_values(self._execution, parameters=parameters, properties=properties)
         request = self._without_events()
-        slots = artifact_ids(inputs)
-        self._check_plain_ids(inputs, outputs or {})
+        taken, made = taken_of(inputs), taken_of(outputs or {})
+        require_here(self._client, self.name, [*taken, *made])
+        slots = slots_of(taken)
         self._early_inputs = set(slots)
-        _add_events(request, slots, mlmd.Event.INPUT)
-        if outputs is not None:
-            _add_events(request, artifact_ids(outputs), mlmd.Event.OUTPUT)
-            self._ended = True
+        add_events(request, slots, mlmd.Event.INPUT)
+        add_events(request, slots_of(made), mlmd.Event.OUTPUT)
+        self._ended = outputs is not None
         self._execution.id = self._send_first(request)
-
-    def _drop(self) -> None:
-        """Forget what was logged, as it was when the step began."""
-        self.outputs.clear()
-        self._late_inputs.clear()
-        self._metrics.clear()
-        if self._begun is not None:
-            self._execution.CopyFrom(self._begun)
-        self._late_values = False
 
     def log_input(self, name: str, artifact: ArtifactLike, *, index: int = 0) -> None:
         """Add an input that was not known when the step began; it is written when the step ends.
@@ -181,18 +183,24 @@ class StepRecorder:
         Raises:
             EndedError: The step has ended.
             UsageError: The artifact is an input of this step already (MLMD keeps one event for both).
+            RejectedRequestError: The store cannot keep the name.
         """
+        if not isinstance(index, int) or not 0 <= index < 2**63:
+            raise UsageError(f"input {name!r:.100}: its index must be a number from 0", hint="leave it out")
         with self._lock:
             self._open()
-            _check_slot("input", name)
-            artifact_id = _id_of(artifact, name)
-            self._check_plain_ids({name: artifact})
+            ((_, artifact_id, _),) = taken = taken_of({name: artifact})
+            require_here(self._client, self.name, taken)
             if artifact_id in self._early_inputs:
                 raise UsageError(
                     f"artifact {artifact_id} was given to step {self.name!r} when it began",
                     hint="name all inputs that take it in run.step(inputs=...)",
                 )
-            self._late_inputs.setdefault(artifact_id, []).append(Slot(name, index))
+            trial = rpc.PutExecutionRequest()
+            slot = Slot(name, index)
+            add_events(trial, {artifact_id: [slot]}, mlmd.Event.INPUT)
+            self._client.check("PutExecution", trial)
+            self._late_inputs.setdefault(artifact_id, []).append(slot)
 
     def log_output(
         self,
@@ -222,40 +230,68 @@ class StepRecorder:
 
         Raises:
             EndedError: The step has ended.
+            UsageError: The name or the URI is not text.
             InvalidValueError: Something given cannot be kept.
+            RejectedRequestError: The store cannot keep something given.
         """
+        check_name("an output", name)
+        if uri != "":
+            check_uri(uri)
+        about = {
+            "content_hash": content_hash,
+            "size_bytes": size_bytes,
+            "data_type": data_type,
+            "materializer": materializer,
+        }
+        kept = {key: value for key, value in about.items() if value not in ("", None)}
         with self._lock:
             self._open()
-            _check_slot("output", name)
-            node = mlmd.Artifact(uri=uri, state=mlmd.Artifact.LIVE)
-            about = {
-                "content_hash": content_hash,
-                "size_bytes": size_bytes,
-                "data_type": data_type,
-                "materializer": materializer,
-            }
-            kept = {key: value for key, value in about.items() if value not in ("", None)}
+            index = len(self.outputs.get(name, ()))
+            trial = rpc.PutExecutionRequest()
+            pair = trial.artifact_event_pairs.add()
+            pair.event.type = mlmd.Event.OUTPUT
+            tfx.write_path(pair.event.path, [Slot(name, index)])
             kind = self._registry.type_message("artifact", type, base_type)
-            node.type_id = kind.id
+            node = pair.artifact
+            node.type_id, node.uri, node.state = kind.id, uri, mlmd.Artifact.LIVE
+            if not self.outputs:
+                # MLMD keeps it unique: an end that is sent twice, where a server was slow, makes no output
+                # twice. One of a step's outputs is enough, as all are written or none.
+                node.external_id = f"{zen.PREFIX}{self.uid}"
             zen.write_artifact(node, kind, about=kept, properties=properties or {})
-            listed = self.outputs.setdefault(name, [])
-            listed.append(Output(name, len(listed), node, kind))
-            return listed[-1]
+            self._client.check("PutExecution", trial)
+            output = Output(name, index, pair, kind, self._client)
+            self.outputs.setdefault(name, []).append(output)
+            return output
+
+    def check_output_properties(self, values: Mapping[str, Any]) -> None:
+        """Refuse properties that an output cannot have, before there is the output.
+
+        Raises:
+            InvalidValueError: See `zen.write_properties`.
+            RejectedRequestError: The store cannot keep them.
+        """
+        trial = rpc.PutExecutionRequest()
+        zen.write_properties(trial.artifact_event_pairs.add().artifact, values)
+        self._client.check("PutExecution", trial)
 
     def log_parameters(self, values: Mapping[str, Any]) -> None:
         """Add parameters; they are written when the step ends."""
-        self._keep(self._parameters, values, "parameters")
+        self._add(parameters=values)
 
     def log_properties(self, values: Mapping[str, Any]) -> None:
         """Add properties; they are written when the step ends."""
-        self._keep(self._properties, values, "properties")
+        self._add(properties=values)
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
         """Add metrics; they are written when the step ends."""
-        self._keep(self._metrics, check_metrics(values), "metrics")
+        self._add(metrics=check_metrics(values))
 
     def end(self, status: Status | None = None, *, error: BaseException | None = None) -> None:
         """Write the step's end and its outputs, all or nothing.
+
+        If the store refuses what was logged, the step is written as failed, without it, and the refusal
+        goes on.
 
         Args:
             status: COMPLETED by default, FAILED with an error, CANCELED with a KeyboardInterrupt.
@@ -263,65 +299,80 @@ class StepRecorder:
 
         Raises:
             EndedError: The step has ended already.
+            ConnectionLostError: It may have been written, or not: `end` may be called again.
+            StoreError: The store refused it.
         """
         with self._lock:
             self._open()
+            status = ending("a step", status, error)
             failure = None if error is None else describe_failure(error)
-            status = status or status_of(error)
-            if status not in zen.STATES or status is Status.RUNNING:
-                raise UsageError(
-                    f"a step cannot end as {status}", hint="completed, failed, cached or canceled"
-                )
-            self._execution.last_known_state = zen.STATES[status]
-            if self._late_values:
-                self._begun = mlmd.Execution()
-                self._begun.CopyFrom(self._execution)
-                zen.write_step_values(
-                    self._execution, parameters=self._parameters, properties=self._properties
-                )
-            zen.write_step_end(self._execution, ended_ms=now_ms(), metrics=self._metrics, failure=failure)
-            request = self._without_events()
-            _add_events(request, self._late_inputs, mlmd.Event.INPUT)
-            made = [output for listed in self.outputs.values() for output in listed]
-            for output in made:
-                pair = request.artifact_event_pairs.add()
-                pair.artifact.CopyFrom(output.node)
-                pair.event.type = mlmd.Event.OUTPUT
-                tfx.write_path(pair.event.path, [Slot(output.name, output.index)])
-            response = self._client.write("PutExecution", request, lambda: self._settle_end(len(made)))
-            for output, artifact_id in zip(
-                made, response.artifact_ids[len(self._late_inputs) :], strict=True
-            ):
-                output.node.id = artifact_id
-            self._ended = True
+            try:
+                self._write_end(status, failure)
+            except ContentionError:
+                raise
+            except (StoreError, ValueError, TypeError) as refusal:
+                if failure is None:
+                    status, failure = Status.FAILED, describe_failure(refusal)
+                self._forget_additions()
+                with contextlib.suppress(ZenMlmdError):
+                    self._write_end(status, failure)
+                raise
 
-    def _keep(self, target: dict[str, Any], values: Mapping[str, Any], what: str) -> None:
+    def _write_end(self, status: Status, failure: Failure | None) -> None:
+        self._execution.last_known_state = zen.STATES[status]
+        zen.write_step_end(self._execution, ended_ms=now_ms(), metrics=self._metrics, failure=failure)
+        request = self._without_events()
+        add_events(request, self._late_inputs, mlmd.Event.INPUT)
+        made = [output for listed in self.outputs.values() for output in listed]
+        request.artifact_event_pairs.extend(output.pair for output in made)
+        response = self._client.write("PutExecution", request, lambda: self._settle_end(made))
+        for output, artifact_id in zip(made, response.artifact_ids[len(self._late_inputs) :], strict=True):
+            output.node.id = artifact_id
+            remember(self._client, artifact_id, output.uri)
+        self._ended = True
+
+    def _settle_end(self, made: Sequence[Output]) -> Any:
+        """Return the response of an end whose own was lost, or None if the step has not ended.
+
+        Raises:
+            EndedError: It has, but by an earlier `end` that wrote something else.
+        """
+        found = self._client.executions([self.id]).get(self.id)
+        if found is None or not tfx.status(found).ended:
+            return None
+        events = self._client.events_of_executions([self.id])
+        by_slot = {
+            (slot.name, slot.index): event.artifact_id
+            for event in map(tfx.event, (each for each in events if each.type == mlmd.Event.OUTPUT))
+            for slot in event.slots
+        }
+        ids = [by_slot.get((output.name, output.index), 0) for output in made]
+        if found.last_known_state != self._execution.last_known_state or 0 in ids:
+            self._ended = True
+            raise EndedError(
+                f"step {self.name!r} has ended as {tfx.status(found)}, by an `end` whose answer was lost",
+                hint="what was logged since then is not recorded; look at what is with store.get_step(id)",
+            )
+        return rpc.PutExecutionResponse(execution_id=self.id, artifact_ids=[*self._late_inputs, *ids])
+
+    def _forget_additions(self) -> None:
+        if self._begun is not None:
+            self._execution.CopyFrom(self._begun)
+        self._metrics, self._late_inputs, self.outputs = {}, {}, {}
+
+    def _add(self, *, metrics: Mapping[str, float] | None = None, **values: Mapping[str, Any]) -> None:
         with self._lock:
             self._open()
-            # Refused now rather than when the step ends, where its results would be lost with it.
-            if what == "properties":
-                check_properties(values)
-            else:
-                zen.write_step_values(mlmd.Execution(), parameters=dict(values), properties={})
-            target.update(values)
-            self._late_values = True
-
-    def _check_plain_ids(self, *given: Mapping[str, ArtifactLike | Sequence[ArtifactLike]]) -> None:
-        """Ask for artifacts that were given as numbers: MLMD takes an event with one that is not there."""
-        plain = {
-            each
-            for values in given
-            for value in values.values()
-            for each in (value if isinstance(value, Sequence) else [value])
-            if isinstance(each, int) and each > 0
-        }
-        missing = plain - self._client.artifacts(sorted(plain)).keys() if plain else ()
-        if missing:
-            raise NotFoundError(
-                f"step {self.name!r}: no artifact {', '.join(map(str, sorted(missing)))} in "
-                f"{self._client.location}",
-                hint="ids are a store's own; store.artifacts_at(uri) finds artifacts by URI",
-            )
+            trial = rpc.PutExecutionRequest(execution=self._execution)
+            added = {**self._metrics, **(metrics or {})}
+            zen.write_step_end(trial.execution, ended_ms=now_ms(), metrics=added, failure=None)
+            zen.write_step_values(trial.execution, **values)
+            self._client.check("PutExecution", trial)
+            if self._begun is None:
+                self._begun = mlmd.Execution()
+                self._begun.CopyFrom(self._execution)
+            self._execution.CopyFrom(trial.execution)
+            self._metrics = added
 
     def _without_events(self) -> rpc.PutExecutionRequest:
         self._request.ClearField("artifact_event_pairs")
@@ -337,101 +388,15 @@ class StepRecorder:
             try:
                 return int(self._client.write("PutExecution", request, settle).execution_id)
             except AlreadyExistsError as error:  # noqa: PERF203 - seldom
-                done = settle()
-                if done is not None:
-                    return int(done.execution_id)
                 # Another process made the node's context at the same time: now it is there.
                 last = error
         raise last
-
-    def _settle_end(self, made: int) -> Any:
-        found = self._client.executions([self.id]).get(self.id)
-        if found is None or found.last_known_state != self._execution.last_known_state:
-            return None
-        events = self._client.events_of_executions([self.id])
-        by_slot = {
-            (slot.name, slot.index): event.artifact_id
-            for event in map(tfx.event, (each for each in events if each.type == mlmd.Event.OUTPUT))
-            for slot in event.slots
-        }
-        response = rpc.PutExecutionResponse(execution_id=self.id)
-        response.artifact_ids.extend(self._late_inputs)
-        for listed in self.outputs.values():
-            response.artifact_ids.extend(by_slot[output.name, output.index] for output in listed)
-        return response if len(by_slot) == made else None
 
     def _open(self) -> None:
         if self._ended:
             raise EndedError(f"step {self.name!r} has ended", hint="log before its `with` block is left")
 
 
-def artifact_ids(given: Mapping[str, ArtifactLike | Sequence[ArtifactLike]]) -> dict[int, list[Slot]]:
-    """Return the slots that each artifact takes, by artifact id."""
-    slots: dict[int, list[Slot]] = {}
-    for name, value in given.items():
-        many = value if isinstance(value, Sequence) else [value]
-        for index, each in enumerate(many):
-            slots.setdefault(_id_of(each, name), []).append(Slot(name, index))
-    return slots
-
-
-def check_properties(values: Mapping[str, Any]) -> None:
-    """Refuse properties that cannot be kept.
-
-    Raises:
-        InvalidValueError: See `zen.write_properties`.
-    """
-    zen.write_properties(mlmd.Execution(), values)
-
-
-def check_metrics(values: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics as plain numbers; a numpy scalar counts as the number that it holds.
-
-    Raises:
-        InvalidValueError: A value is not a number.
-    """
-    checked: dict[str, float] = {}
-    for key, value in values.items():
-        plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
-        if isinstance(plain, bool) or not isinstance(plain, (int, float)):
-            raise InvalidValueError(
-                f"metrics.{key}: a {type(value).__qualname__} is not a number", hint="log it as a property"
-            )
-        checked[key] = plain
-    return checked
-
-
-def status_of(error: BaseException | None) -> Status:
-    """Return how something ended that raised `error`, or nothing."""
-    if error is None:
-        return Status.COMPLETED
-    return Status.CANCELED if isinstance(error, KeyboardInterrupt) else Status.FAILED
-
-
 def now_ms() -> int:
     """Return the time as milliseconds since the epoch."""
     return round(time.time() * 1000)
-
-
-def _check_slot(what: str, name: str) -> None:
-    if not zen.is_name(name):
-        raise InvalidValueError(
-            f"an {what} cannot be named {str(name)[:100]!r}", hint="give text without NUL"
-        )
-
-
-def _id_of(artifact: ArtifactLike, name: str) -> int:
-    found = artifact if isinstance(artifact, int) else getattr(artifact, "id", None)
-    if not isinstance(found, int) or isinstance(found, bool) or found <= 0:
-        raise UsageError(
-            f"input {name!r}: a {type(artifact).__qualname__} is not an artifact of a store",
-            hint="give an artifact, its id, or import_artifact(uri)",
-        )
-    return found
-
-
-def _add_events(request: rpc.PutExecutionRequest, slots: Mapping[int, Iterable[Slot]], kind: Any) -> None:
-    for artifact_id, taken in slots.items():
-        event = request.artifact_event_pairs.add().event
-        event.artifact_id, event.type = artifact_id, kind
-        tfx.write_path(event.path, list(taken))

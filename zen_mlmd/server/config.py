@@ -133,6 +133,5 @@ class ServerConfig(BaseModel):
                 f"{fault['msg'].removeprefix('Value error, ')}"
                 for fault in error.errors(include_url=False, include_input=False, include_context=False)
             )
-            raise ConfigError(
-                f"not a server: {faults}", hint=f"its settings are: {', '.join(cls.model_fields)}"
-            ) from None
+        # Out here, lest it keep pydantic's error, which has the values, as its context.
+        raise ConfigError(f"not a server: {faults}", hint=f"its settings are: {', '.join(cls.model_fields)}")

@@ -121,17 +121,17 @@ def read_tokens(path: Path) -> list[Token]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(
-            f"{path}{where}: is no YAML", hint="it is a list of entries that `zen-mlmd token create` writes"
-        ) from None
+        fault = f"{path}{where}: is no YAML"
+        hint = "it is a list of entries that `zen-mlmd token create` writes"
     except ValidationError as error:
         faults = "; ".join(
             f"entry {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
             for fault in error.errors(include_url=False, include_input=False, include_context=False)
         )
-        raise ConfigError(
-            f"{path}: {faults}", hint="each entry has name, scope (read or write), sha256, created, expires"
-        ) from None
+        fault = f"{path}: {faults}"
+        hint = "each entry has name, scope (read or write), sha256, created, expires"
+    # Out here, lest it keep an error that quotes the file, where somebody may have put a token.
+    raise ConfigError(fault, hint=hint)
 
 
 def create_token(path: Path, name: str, scope: Scope, *, days: float | None = None) -> str:
@@ -148,7 +148,8 @@ def create_token(path: Path, name: str, scope: Scope, *, days: float | None = No
     """
     text = PREFIX + secrets.token_urlsafe(32)
     now = _now().replace(microsecond=0)
-    try:
+    token = None
+    with contextlib.suppress(ValidationError, OverflowError):
         token = Token(
             name=name,
             scope=scope,
@@ -156,11 +157,11 @@ def create_token(path: Path, name: str, scope: Scope, *, days: float | None = No
             created=now,
             expires=None if days is None else now + timedelta(days=days),
         )
-    except (ValidationError, OverflowError):
+    if token is None:  # told here, lest it keep pydantic's error, which has the values, as its context
         raise ConfigError(
             f"{name!r} for {days} days makes no token",
             hint="a name has 1 to 64 letters, digits and ._@-, and no time ends after the year 9999",
-        ) from None
+        )
     with _locked(path):
         known = read_tokens(path) if path.exists() else []
         _write(path, [*known, token])

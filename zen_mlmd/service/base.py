@@ -29,6 +29,7 @@ from zen_mlmd.errors import (
     UnreachableError,
     ZenMlmdError,
 )
+from zen_mlmd.service.check import check_request
 
 
 class MetadataService(abc.ABC):
@@ -36,9 +37,14 @@ class MetadataService(abc.ABC):
 
     Attributes:
         location: Where it is, for messages: never holds a password or a token.
+        generation: Raised whenever the next call may be answered from another database than the last one
+            (a file that was made anew, say): ids and types that were learned before are void.
+        exact_names: Whether the store takes two names for one only if they are equal, as far as is known.
     """
 
     location: str = ""
+    generation: int = 0
+    exact_names: bool = False
 
     @abc.abstractmethod
     def call(self, method: str, request: Any) -> Any:
@@ -73,6 +79,14 @@ class MetadataService(abc.ABC):
         except StoreError as error:
             raise Refusal(error.mlmd_code, error.message) from None
         return answer
+
+    def check(self, method: str, request: Any) -> None:
+        """Refuse what `call` would refuse to send, without sending it.
+
+        Raises:
+            RejectedRequestError: The message names the node and the property.
+        """
+        check_request(method, request)
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -158,16 +172,17 @@ ABORTED, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS, UNAUTHEN
 def error_from_code(code: int, text: str, *, location: str, method: str) -> ZenMlmdError:
     """Return our error for one of MLMD's status codes (they are gRPC's, `absl/status/status.h`)."""
     what = f"{location}: {method}: {first_line(text)}"
-    if code == INTERNAL and _ROLLED_BACK.search(text):
+    said = database_said(text) if code == INTERNAL else ""
+    if _ROLLED_BACK.match(said):
         code = ABORTED
     if text.startswith("Type already exists with different properties"):
         return TypeConflictError(
             what,
             hint="a type of that name has other properties: use another type name, or the same properties",
         )
-    if code == INTERNAL and "command denied to user" in text:
+    if _DENIED.match(said):
         return GrantMissingError(what, hint="GRANT the user what the message names, or only read")
-    if code == INTERNAL and "attempt to write a readonly database" in text:
+    if said == _READ_ONLY:
         return GrantMissingError(what, hint="open it without read_only, and see that you may write the file")
     kind = _KINDS.get(code)
     hint = _HINTS.get(code, "see the log of the store's server, and try again")
@@ -200,9 +215,49 @@ _HINTS = {
 }
 
 
-_ROLLED_BACK = re.compile(r"errno: (?:Deadlock found|Lock wait timeout|Record has changed since last read)")
+_ROLLED_BACK = re.compile(r"Deadlock found|Lock wait timeout exceeded|Record has changed since last read")
 """MySQL's words for a transaction that another one won: MLMD says ABORTED only if a write met them, and
 INTERNAL if a read did (ml-metadata 1.17.1, measured)."""
+
+_DENIED = re.compile(r"[A-Z, ]{3,60} command denied to user '")
+_READ_ONLY = "attempt to write a readonly database"
+
+_MYSQL_SAID = re.compile(
+    r"errno: (?P<said>.{1,600}), error: (?P=said)(?:\s*\[mysql-error-info=.{0,99}\])?\s*\Z", re.DOTALL
+)
+_MYSQL_TAIL = 1300  # twice the longest message of MySQL, 512 bytes, and what stands around it
+_SQLITE_SAID = re.compile(r"Error when executing query: (?P<said>[^\n]{1,200}?) query: ")
+_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def database_said(text: str) -> str:
+    """Return what the database itself said, of MLMD's text around it; empty if that is not to be found.
+
+    Nobody's content is taken for it: MLMD quotes nodes before MySQL's words, which end the text, and before
+    and behind SQLite's, but in quotes before. Of a duplicate MySQL itself quotes the name, in its middle.
+    """
+    mysql = _MYSQL_SAID.search(text[-_MYSQL_TAIL:])
+    if mysql is not None:
+        return mysql["said"]
+    sqlite = _SQLITE_SAID.search(_LITERAL.sub("", text))
+    return "" if sqlite is None else sqlite["said"]
+
+
+def is_busy(text: str) -> bool:
+    """Tell whether MLMD's text says that another transaction won, or keeps what is wanted."""
+    said = database_said(text)
+    return said == "database is locked" or _ROLLED_BACK.match(said) is not None
+
+
+def is_read_only(text: str) -> bool:
+    """Tell whether MLMD's text says that SQLite may not write, be it to make MLMD's tables."""
+    return database_said(text) == _READ_ONLY
+
+
+def is_shut(text: str) -> bool:
+    """Tell whether MLMD's text says that SQLite may not make the files that even a reader of a WAL needs."""
+    return database_said(text) == "unable to open database file"
+
 
 _SAID_TWICE = re.compile(r"mysql_query failed: errno: (.*), error: \1")
 _CONTENT = re.compile(
@@ -214,12 +269,12 @@ _CONTENT = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-# What databases say behind the nodes and SQL that MLMD quotes; nothing in it is anybody's content.
+# What databases say that holds nobody's content.
 _CAUSE = re.compile(
-    r"attempt to write a readonly database|database or disk is full|disk I/O error|database is locked"
+    rf"{_READ_ONLY}|database or disk is full|disk I/O error|database is locked"
     r"|database disk image is malformed|Incorrect string value|The table '\w{1,40}' is full"
     r"|(?:Data too long|Out of range value) for column '[a-z_]{1,40}'"
-    r"|(?:INSERT|UPDATE|DELETE|SELECT) command denied to user"
+    r"|(?:INSERT|UPDATE|DELETE|SELECT)[A-Z, ]* command denied to user"
 )
 
 
@@ -230,7 +285,7 @@ def first_line(text: str, limit: int = 300) -> str:
     found = _CONTENT.search(line)
     if found:
         line = line[: found.start()].rstrip(" :,") or "refused"
-        cause = _CAUSE.search(text[:4000]) or _CAUSE.search(text[-4000:])
+        cause = _CAUSE.match(database_said(text))
         if cause and cause[0] not in line:
             line = f"{line}: {cause[0]}"
     return line if len(line) <= limit else line[:limit] + " ..."

@@ -8,6 +8,7 @@ Whatever would do that is refused by name, and not sent.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,36 @@ class Limits:
         uri_bytes: Longest URI or event path key, in bytes of UTF-8.
         string_bytes: Longest string property, in bytes as SQL text (escaped).
         int_bits: 32 or 64.
+        ignores_case: Names that differ by case are one to it.
+        ignores_blanks: Names that differ by blanks at their ends are one to it.
     """
 
     name_bytes: int | None = None
     uri_bytes: int | None = None
     string_bytes: int | None = None
     int_bits: int = 64
+    ignores_case: bool = False
+    ignores_blanks: bool = False
+
+    @property
+    def exact_names(self) -> bool:
+        """Whether names are one only if they are equal."""
+        return not self.ignores_case and not self.ignores_blanks
+
+    def folded(self, name: str) -> str:
+        """Return what is equal for names that are one to the database (accents, which some ignore, aside)."""
+        name = name.rstrip(" ") if self.ignores_blanks else name
+        return name.casefold() if self.ignores_case else name
 
 
 SQLITE = Limits()
-MYSQL = Limits(name_bytes=255, uri_bytes=65_535, string_bytes=16 * 2**20 - 2**16, int_bits=32)
+MYSQL = Limits(
+    name_bytes=255,
+    uri_bytes=65_535,
+    string_bytes=16 * 2**20 - 2**16,
+    int_bits=32,
+    ignores_blanks=True,
+)
 
 FILTER_BYTES = 2**14
 """Of a filter_query. Its parser recurses: "id=~~~~1" with 3,817 tildes overflows the 8 MiB of stack that a
@@ -93,7 +114,8 @@ def _check_filters(request: Any) -> None:
 
 
 def _check_put_execution(request: Any, limits: Limits) -> None:
-    _check_node(request.execution, "execution", limits)
+    if request.HasField("execution"):
+        _check_node(request.execution, "execution", limits)
     for pair in request.artifact_event_pairs:
         if pair.HasField("artifact"):
             _check_node(pair.artifact, "artifact", limits)
@@ -124,16 +146,31 @@ def _check_node(node: Any, kind: str, limits: Limits) -> None:
     if kind == "artifact" and node.uri:
         _check_text(node.uri, "the artifact's uri", limits.uri_bytes)
     for values in (node.properties, node.custom_properties):
-        for key in values:  # items() of a protobuf map is written in Python, and slow
-            value = values[key]
-            held = value.WhichOneof("value")
-            if not _is_short_text(key, limits.name_bytes):
-                _check_text(key, f"a property's name of the {kind}", limits.name_bytes)
-            if held != "string_value":
-                _check_value(key, value, held, kind, limits)
-            elif not _is_short_text(value.string_value, limits.string_bytes):
-                what = f"property {key!r} of the {kind}"
-                _check_text(value.string_value, what, limits.string_bytes, sql=True)
+        if values:
+            _check_properties(values, kind, limits)
+
+
+def _check_properties(values: Any, kind: str, limits: Limits) -> None:
+    for key in values:  # items() of a protobuf map is written in Python, and slow
+        value = values[key]
+        held = value.WhichOneof("value")
+        if not _is_short_text(key, limits.name_bytes):
+            _check_text(key, f"a property's name of the {kind}", limits.name_bytes)
+        if held != "string_value":
+            _check_value(key, value, held, kind, limits)
+        elif not _is_short_text(value.string_value, limits.string_bytes):
+            what = f"property {key!r} of the {kind}"
+            _check_text(value.string_value, what, limits.string_bytes, sql=True)
+    if not limits.exact_names:
+        _check_alike(values, kind, limits)
+
+
+def _check_alike(names: Iterable[str], kind: str, limits: Limits) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(limits.folded(name), name)
+        if other != name:
+            _refuse(f"properties {other!r} and {name!r} of the {kind} have one name to this database")
 
 
 def _check_value(key: str, value: Any, held: str | None, kind: str, limits: Limits) -> None:

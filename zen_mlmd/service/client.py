@@ -9,7 +9,6 @@ done: it is repeated only after asking the store.
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -17,7 +16,13 @@ from typing import Any, Final
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
-from zen_mlmd.errors import ConnectionLostError, ContentionError, NotFoundError, UnreachableError
+from zen_mlmd.errors import (
+    AlreadyExistsError,
+    ConnectionLostError,
+    ContentionError,
+    NotFoundError,
+    UnreachableError,
+)
 from zen_mlmd.service.base import MetadataService
 
 BATCH: Final = 1000
@@ -44,17 +49,34 @@ class Client:
     def __init__(self, service: MetadataService, *, wait_s: float = 20.0) -> None:
         self.service = service
         self.wait_s = wait_s
-        self._types: dict[str, dict[int, Any]] = {}
-        self._types_lock = threading.Lock()
+        self._known: tuple[int, dict[str, dict[Any, Any]]] = (0, {})
 
     @property
     def location(self) -> str:
         """Where the store is, without secrets."""
         return self.service.location
 
+    @property
+    def exact_names(self) -> bool:
+        """Whether the store takes two names for one only if they are equal, as far as is known."""
+        return self.service.exact_names
+
     def close(self) -> None:
         """Close the service; a later call opens it again."""
         self.service.close()
+
+    def remembered(self, what: str) -> dict[Any, Any]:
+        """Return a dict for what this process learned of the store and what cannot change in it.
+
+        It is another, empty one as soon as another database may answer (`MetadataService.generation`).
+        There is no lock, which a child could find taken after a fork: to learn the same twice does no harm.
+        """
+        generation = self.service.generation
+        known_of, known = self._known
+        if known_of != generation:
+            known = {}
+            self._known = (generation, known)
+        return known.setdefault(what, {})
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -72,12 +94,26 @@ class Client:
             method: The RPC's name.
             request: Its message.
             settle: Asked after a connection was lost in the middle, when the store is back: the
-                response, if the write turns out to have been done, or None to send it again.
+                response, if the write turns out to have been done, or None to send it again. Asked too
+                if something is there already: a slow server may do the lost write while it is asked.
+
+        Raises:
+            AlreadyExistsError: Something is there already, and not by this very write.
         """
         try:
-            return self.service.call(method, request)
-        except (ContentionError, ConnectionLostError, UnreachableError) as error:
-            return self._again(error, method, request, settle)
+            try:
+                return self.service.call(method, request)
+            except (ContentionError, ConnectionLostError, UnreachableError) as error:
+                return self._again(error, method, request, settle)
+        except AlreadyExistsError:
+            done = settle()
+            if done is None:
+                raise
+            return done
+
+    def check(self, method: str, request: Any) -> None:
+        """Refuse a request that the store would refuse to be sent; see `MetadataService.check`."""
+        self.service.check(method, request)
 
     def _again(self, error: Exception, method: str, request: Any, settle: Settle) -> Any:
         deadline = time.monotonic() + self.wait_s
@@ -106,17 +142,17 @@ class Client:
         An id that the store does not know gives an empty message: a foreign or half-written row
         does not stop a reading.
         """
-        found = self._types.get(kind, {}).get(type_id)
-        if found is None:
-            found = self._load_types(kind).get(type_id)
-        if found is None:
-            found = self._types[kind][type_id] = _TYPE[kind](id=type_id)
-        return found
+        known = self.remembered("types").get(kind, {})
+        if type_id not in known:
+            known = self._load_types(kind)
+        if type_id not in known:
+            known[type_id] = _TYPE[kind](id=type_id)
+        return known[type_id]
 
     def type_named(self, kind: str, name: str) -> Any | None:
         """Return the type message of a name, its newest version, or None."""
         for fresh in (False, True):
-            known = self._load_types(kind) if fresh else self._types.get(kind, {})
+            known = self._load_types(kind) if fresh else self.remembered("types").get(kind, {})
             named = [each for each in known.values() if each.name == name]
             if named:
                 return max(named, key=lambda each: each.id)
@@ -131,15 +167,13 @@ class Client:
         request = getattr(rpc, f"Get{title}TypesRequest")()
         response = self.read(f"Get{title}Types", request)
         known = {each.id: each for each in getattr(response, f"{kind}_types")}
-        with self._types_lock:
-            self._types[kind] = known
+        self.remembered("types")[kind] = known
         return known
 
     def put_types(self, request: rpc.PutTypesRequest) -> None:
         """Register types, many at once; those that are there with the same properties stay."""
         self.write("PutTypes", request, resend)
-        with self._types_lock:
-            self._types.clear()
+        self.remembered("types").clear()
 
     # -- nodes by id -----------------------------------------------------------------------------
 
@@ -202,6 +236,15 @@ class Client:
         except NotFoundError:
             return None
         return found if found.name == name else None
+
+    def context_taken_for(self, type_name: str, name: str) -> mlmd.Context | None:
+        """Return the context that the store takes for one of that type and name, whatever its own name is."""
+        request = rpc.GetContextByTypeAndNameRequest(type_name=type_name, context_name=name)
+        try:
+            found = self.read("GetContextByTypeAndName", request).context
+        except NotFoundError:
+            return None
+        return found if found.id else None
 
     def contexts_of_type(self, type_name: str) -> list[mlmd.Context]:
         """Return all contexts of a type, in one call; empty if there is no such type."""

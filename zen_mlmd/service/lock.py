@@ -19,7 +19,7 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from zen_mlmd.errors import ConfigError, ConnectionFailedError, LockTimeoutError, UsageError
 
@@ -35,6 +35,15 @@ class WriteLock:
 
     Not reentrant. Objects with the same path exclude each other, wherever they live. It trusts the
     file system's flock: local ones have it, network ones may not.
+
+    Ctrl-C may break off `acquire`, `release`, `close` and the beginning and end of a `with` block at
+    any instruction. Who must not leave the lock taken then calls `release` once more behind them:
+
+        try:
+            with lock:
+                ...
+        finally:
+            lock.release()
 
     A child forked by `os.fork` or multiprocessing begins with a lock that it does not hold: also
     inside the `with` block it was forked in, which it leaves without harm to the parent.
@@ -90,26 +99,28 @@ class WriteLock:
                 hint="do not nest writes: leave the first `with lock:` block before the next",
             )
         deadline = time.monotonic() + self.timeout_s
-        self._acquire_thread(deadline)
         try:
-            self._acquire_file(self._turnstile, deadline)
+            self._acquire_thread(deadline)
             try:
+                self._acquire_file(self._turnstile, deadline)
                 self._acquire_file(self._lock, deadline)
             finally:
                 self._turnstile.unlock()
+            self._owner = threading.get_ident()
         except BaseException:
-            self._lock.unlock()  # Ctrl-C may come after the file was locked
-            self._thread_lock.release()
+            self.release()
             raise
-        self._owner = threading.get_ident()
 
     def release(self) -> None:
-        """Release the lock; nothing happens unless this thread of this process holds it."""
-        if self._owner != threading.get_ident():
-            return
-        self._owner = None
-        self._lock.unlock()
-        self._thread_lock.release()
+        """Give back whatever this thread of this process has of the lock, be it all, a part or nothing."""
+        while _is_mine(self._thread_turnstile):
+            self._thread_turnstile.release()
+        if _is_mine(self._thread_lock):
+            self._owner = None
+            self._turnstile.unlock()
+            self._lock.unlock()
+            while _is_mine(self._thread_lock):
+                self._thread_lock.release()
 
     def close(self) -> None:
         """Close the descriptors; the next `acquire` opens them again.
@@ -117,16 +128,18 @@ class WriteLock:
         Raises:
             UsageError: A thread holds the lock.
         """
-        if not self._thread_lock.acquire(blocking=False):
-            raise UsageError("the lock is in use", hint="leave the `with lock:` block before closing it")
+        mine = self._owner == threading.get_ident()
         try:
+            if mine or not self._thread_lock.acquire(blocking=False):
+                raise UsageError("the lock is in use", hint="leave the `with lock:` block before closing it")
             self._turnstile.close()
             self._lock.close()
         finally:
-            self._thread_lock.release()
+            if not mine:
+                self.release()
 
     def _acquire_thread(self, deadline: float) -> None:
-        # threading.Lock lets the thread that releases it barge in again too: the same turnstile.
+        # Python's locks let the thread that releases one barge in again too: the same turnstile.
         acquired = self._thread_turnstile.acquire(timeout=_left(deadline))
         if acquired:
             try:
@@ -152,8 +165,8 @@ class WriteLock:
     def _forget_locks(self) -> None:
         self._turnstile.close()
         self._lock.close()
-        self._thread_turnstile = threading.Lock()
-        self._thread_lock = threading.Lock()
+        self._thread_turnstile = threading.RLock()
+        self._thread_lock = threading.RLock()
         self._owner = None
 
 
@@ -215,6 +228,11 @@ def _open(name: str) -> int:
     except PermissionError:
         # Another user's file, not writable for this one: a local flock needs no right to write.
         return os.open(name, os.O_RDONLY)
+
+
+def _is_mine(lock: Any) -> bool:
+    """Tell whether this thread has a reentrant lock: it knows, also where Ctrl-C let nobody note it."""
+    return bool(lock._is_owned())  # noqa: SLF001 - as threading.Condition asks
 
 
 def _left(deadline: float) -> float:

@@ -7,12 +7,12 @@ What it does that shapes this module (ml-metadata 1.17.1 and 1.21.0, measured):
   error is dropped, and the next call opens another after a bounded probe;
 - a forked child that uses the parent's handle crosses replies with it, and a SQLite connection must not
   even be there: handles are closed before a fork, and opened anew by the next call on either side;
-- with two writers on one SQLite file its own retry starves all but one: writes take a file lock.
+- with two writers on one SQLite file its own retry starves all but one: writes take a file lock;
+- a SQLite file that was deleted or replaced while it was open is written on without a word.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -22,8 +22,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_metadata.metadata_store.pywrap.metadata_store_extension import metadata_store as core
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -31,15 +30,18 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from zen_mlmd.errors import (
     ConnectionFailedError,
     ConnectionLostError,
+    ContentionError,
     NotMlmdError,
     SchemaVersionError,
     StoreError,
     UnreachableError,
+    UsageError,
     ZenMlmdError,
 )
 from zen_mlmd.service import base
 from zen_mlmd.service.check import FILTER_BYTES, SQLITE, Limits, check_request
 from zen_mlmd.service.lacking import LACKING
+from zen_mlmd.service.lock import WriteLock
 
 _LOST = re.compile(
     r"lost connection|gone away|mysql_real_connect failed|connection was killed"
@@ -49,10 +51,10 @@ _LOST = re.compile(
 _SCHEMA = re.compile(
     r"database version (\d+) is (?:older|greater|newer)\D* library version (\d+)", re.IGNORECASE
 )
-_MAKING = re.compile(r"concurrent connection to the empty database|deadlock", re.IGNORECASE)
-"""What openers of a database say while another makes its tables; the tables are whole soon after."""
+_MAKING = "concurrent connection to the empty database"
+"""What an opener of a database says while another makes its tables; the tables are whole soon after."""
 
-_MAKING_S = 20.0
+_T = TypeVar("_T")
 _Run = Callable[[Any, bytes], tuple[bytes, bytes, int]]
 _services: weakref.WeakSet[NativeService] = weakref.WeakSet()
 _forking: list[NativeService] = []
@@ -72,6 +74,9 @@ class NativeService(base.MetadataService):
         limits: What the database's columns hold.
         write_lock: Held around each write; None if the database orders writers itself.
         upgrade: Let ml-metadata migrate an older schema, in place and for ever.
+        wait_s: How long `open` waits for others that make the tables or keep them locked.
+        identity: Tells which file is opened; once it is another, or none, writes are refused until `close`.
+        immutable: The database takes the file for one that nobody writes: then reads are refused too.
         max_idle_s: A handle that was idle for longer is opened anew, after the probe: a server that ended
             an idle connection is otherwise connected to again by the core itself, and in clear if it
             offers no TLS any more.
@@ -84,16 +89,24 @@ class NativeService(base.MetadataService):
         location: str,
         probe: Callable[[], object] | None = None,
         limits: Limits = SQLITE,
-        write_lock: Callable[[], AbstractContextManager[Any]] | None = None,
+        write_lock: WriteLock | None = None,
         upgrade: bool = False,
+        wait_s: float = 20.0,
+        identity: Callable[[], object] | None = None,
+        immutable: bool = False,
         max_idle_s: float = math.inf,
     ) -> None:
         self.location = location
+        self.exact_names = limits.exact_names
         self._config = config.SerializeToString()
         self._migration = mlmd.MigrationOptions(enable_upgrade_migration=upgrade).SerializeToString()
         self._probe = probe
         self._limits = limits
-        self._write_lock = write_lock or contextlib.nullcontext
+        self._write_lock = write_lock
+        self._wait_s = wait_s
+        self._identity = identity
+        self._immutable = immutable
+        self._opened_as: object = None
         self._handle: Any = None
         self._droppable = not config.HasField("fake_database")
         self._max_idle_s = max_idle_s
@@ -116,6 +129,10 @@ class NativeService(base.MetadataService):
         response.ParseFromString(data)
         return response
 
+    def check(self, method: str, request: Any) -> None:
+        """Refuse what this database cannot keep; see `MetadataService.check`."""
+        check_request(method, request, self._limits)
+
     def forward(self, method: str, data: bytes) -> bytes:
         """Send a request's bytes; see `MetadataService.forward`."""
         run, _, reads = _entry(method)
@@ -124,7 +141,10 @@ class NativeService(base.MetadataService):
             if run is None:
                 return self._forward_lacking(method, request)
             check_request(method, request, self._limits)
-        answer, text, code = self._exchange(run, data, reads=reads)
+        try:
+            answer, text, code = self._exchange(run, data, reads=reads)
+        except ContentionError as error:
+            raise base.Refusal(base.ABORTED, error.message) from None
         if not code:
             return answer
         lost = self._lost_error(code, text, method)
@@ -133,11 +153,20 @@ class NativeService(base.MetadataService):
         raise base.Refusal(code, text)
 
     def _exchange(self, run: _Run, data: bytes, *, reads: bool) -> tuple[bytes, str, int]:
-        if reads:
+        if reads and not self._immutable:
             with self._lock:
                 return self._run(run, data)
-        with self._write_lock(), self._lock:
-            return self._run(run, data)
+        if self._write_lock is None:
+            with self._lock:
+                return self._run_on_same(run, data)
+        return self._holding(self._write_lock, lambda: self._run_on_same(run, data))
+
+    def _holding(self, lock: WriteLock, work: Callable[[], _T]) -> _T:
+        try:
+            with lock, self._lock:
+                return work()
+        finally:
+            lock.release()  # again, for Ctrl-C may have broken off the block's own release
 
     def _lacking(self, method: str, request: Any) -> Any:
         """Answer a call that MLMD's server has and this core has not."""
@@ -157,7 +186,15 @@ class NativeService(base.MetadataService):
     def close(self) -> None:
         """Close the database handle; a later call opens it again."""
         with self._lock:
-            self._handle = None
+            self._drop()
+            self._opened_as = None
+        if self._write_lock is not None:
+            try:
+                self._write_lock.close()
+            except UsageError:
+                pass  # another thread is just writing
+            finally:
+                self._write_lock.release()
 
     def open(self, *, writes: bool = True) -> None:
         """Open the handle now, so that what is wrong is said now.
@@ -168,39 +205,59 @@ class NativeService(base.MetadataService):
         Raises:
             ConnectionFailedError: It cannot be opened.
         """
-        with self._write_lock() if writes else contextlib.nullcontext(), self._lock:
-            self._opened()
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                if writes and self._write_lock is not None:
+                    self._holding(self._write_lock, self._opened)
+                else:
+                    with self._lock:
+                        self._opened()
+            except ContentionError as error:
+                if time.monotonic() > deadline:
+                    raise ConnectionFailedError(error.message, hint=error.hint) from None
+            else:
+                return
+            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311
 
     def _opened(self) -> Any:
         if self._handle is None:
-            self._handle = self._create()
-        return self._handle
-
-    def _create(self) -> Any:
-        deadline = time.monotonic() + _MAKING_S
-        while True:
             if self._probe is not None:
                 self._probe()
             try:
-                return core.CreateMetadataStore(self._config, self._migration)
+                self._handle = core.CreateMetadataStore(self._config, self._migration)
             except (RuntimeError, UnicodeDecodeError) as error:
-                text = _text_of(error)
-                if not _MAKING.search(text) or time.monotonic() > deadline:
-                    raise self._open_error(text) from None
-            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311
+                raise self._open_error(_text_of(error)) from None
+            if self._identity is not None:
+                self._opened_as = self._identity()
+        return self._handle
+
+    def _drop(self) -> None:
+        """Close the handle. The next one may find another database: what was known of this one is void."""
+        if self._handle is not None:
+            self._handle = None
+            self.generation += 1
+
+    def _run_on_same(self, run: _Run, request: bytes) -> tuple[bytes, str, int]:
+        if self._identity is not None and self._opened_as not in (None, self._identity()):
+            raise NotMlmdError(
+                f"{self.location}: the file was deleted or replaced while it was open; nothing was done",
+                hint="close the store and open it again: it then takes the file that has its name by now",
+            )
+        return self._run(run, request)
 
     def _run(self, run: _Run, request: bytes) -> tuple[bytes, str, int]:
         if self._max_idle_s is not math.inf:
             now = time.monotonic()
             if now - self._used_at > self._max_idle_s:
-                self._handle = None
+                self._drop()
             self._used_at = now
         answer, text, code = run(self._handle or self._opened(), request)
         if not code:
             return answer, "", 0
         message = text.decode("utf-8", "replace")
         if self._droppable and (code in (base.INTERNAL, base.UNKNOWN, base.DATA_LOSS) or _is_lost(message)):
-            self._handle = None
+            self._drop()
         return answer, message, code
 
     def _error(self, code: int, text: str, method: str) -> ZenMlmdError:
@@ -215,7 +272,12 @@ class NativeService(base.MetadataService):
             )
         return None
 
-    def _open_error(self, text: str) -> ConnectionFailedError:
+    def _open_error(self, text: str) -> ZenMlmdError:
+        if _MAKING in text or base.is_busy(text):
+            return ContentionError(
+                f"{self.location}: another process is making MLMD's tables, or keeps them locked",
+                hint="try again; if no other process is there, its tables were left half made: drop them",
+            )
         if _LOST.search(text):
             return UnreachableError(
                 f"{self.location}: the server went away while connecting", hint="is the server up? try again"
@@ -229,6 +291,11 @@ class NativeService(base.MetadataService):
                 hint = "install a newer ml-metadata"
             return SchemaVersionError(
                 f"{self.location}: its MLMD schema is {theirs}, and this ml-metadata's is {ours}", hint=hint
+            )
+        if base.is_read_only(text):
+            return NotMlmdError(
+                f"{self.location}: it has none of MLMD's tables, and may not be written to make them",
+                hint="is it the right database? if so, open it once without read_only",
             )
         return NotMlmdError(
             f"{self.location}: ml-metadata cannot open it: {base.first_line(text) or 'it says nothing more'}",
@@ -244,7 +311,7 @@ class NativeService(base.MetadataService):
         """
         self._lock.acquire()
         if self._droppable:
-            self._handle = None
+            self._drop()
 
     def after_fork(self, *, child: bool) -> None:
         """Go on: by the lock in the parent, by a new one in the child, whose other threads are gone."""
@@ -252,6 +319,20 @@ class NativeService(base.MetadataService):
             self._lock = threading.RLock()
         else:
             self._lock.release()
+
+
+def try_opening(config: mlmd.ConnectionConfig) -> str:
+    """Open a database and close it again; return ml-metadata's words if it cannot be opened, or nothing."""
+    try:
+        core.CreateMetadataStore(config.SerializeToString(), mlmd.MigrationOptions().SerializeToString())
+    except (RuntimeError, UnicodeDecodeError) as error:
+        return _text_of(error)
+    return ""
+
+
+def lacks_tables(text: str) -> bool:
+    """Tell whether ml-metadata says of a database that it may only read that tables are missing."""
+    return base.is_read_only(text) or _MAKING in text
 
 
 @functools.cache

@@ -80,8 +80,8 @@ class RemoteService(base.MetadataService):
 
     def call(self, method: str, request: Any) -> Any:
         """Send one request; see `MetadataService.call`."""
-        check_request(method, request, SQLITE)
         response = base.response_class(method)()
+        check_request(method, request, SQLITE)
         try:
             response.ParseFromString(self._send(method, request.SerializeToString()))
         except grpc.RpcError as error:
@@ -128,14 +128,22 @@ class RemoteService(base.MetadataService):
         """Close the channel; a later call opens another."""
         with self._lock:
             channel, self._channel, self._methods = self._channel, None, {}
+            self.generation += 1
         if channel is not None:
             channel.close()
 
     def _send(self, method: str, data: bytes) -> bytes:
-        send = self._methods.get(method) or self._method(method)
         metadata = traced(self._metadata)
-        answer: bytes = send(data, timeout=self._endpoint.timeout_s, metadata=metadata)
-        return answer
+        while True:
+            send = self._methods.get(method) or self._method(method)
+            try:
+                answer: bytes = send(data, timeout=self._endpoint.timeout_s, metadata=metadata)
+            except ValueError:
+                # gRPC's word for a channel that another thread has closed meanwhile; nothing was sent.
+                if self._methods.get(method) is send:
+                    raise
+            else:
+                return answer
 
     def _method(self, method: str) -> Any:
         with self._lock:
@@ -164,6 +172,7 @@ class RemoteService(base.MetadataService):
         code, text = error.code().value[0], str(error.details() or "")
         lower = text.lower()
         if code == base.UNAVAILABLE:
+            self.generation += 1  # who answers next may have another database
             return self._unavailable(text, lower, method)
         if code == base.CANCELLED:
             # Nobody here cancels: a server that stops does so with the calls that it has begun.
@@ -174,15 +183,20 @@ class RemoteService(base.MetadataService):
         return base.error_from_code(code, text, location=self.location, method=method)
 
     def _unavailable(self, text: str, lower: str, method: str) -> ConnectionFailedError:
+        # First, for such words quote the host's name, which may hold any of the words below.
+        if any(word in lower for word in ("dns resolution", "domain name not found")):
+            return self._unresolved(method)
         if any(word in lower for word in ("ssl", "tls", "certificate", "handshake")):
             return TlsError(
                 f"{self.location}: no TLS connection: {' '.join(text.split())[:300]}",
                 hint="does the server speak TLS, is `ca` the one that signed its certificate, "
                 "and does it ask for a client certificate?",
             )
-        found = None if self._reached else self._never_reached(lower)
-        if found is not None:
-            return found
+        if "http/2" in lower and not self._reached:
+            return NotMlmdError(
+                f"{self.location}: something else than a gRPC server answers there",
+                hint="check the host and the port; a server that wants TLS needs tls=true",
+            )
         if "socket closed" in lower and "failed to connect" in lower:
             return UnreachableError(
                 f"{self.location}: the server closes the connection at once",
@@ -196,30 +210,29 @@ class RemoteService(base.MetadataService):
                 hint="is the server running? outside the cluster: "
                 "kubectl port-forward -n kubeflow svc/metadata-grpc-service 8080:8080",
             )
+        return self._lost(method)
+
+    def _unresolved(self, method: str) -> ConnectionFailedError:
+        """Return what is wrong with a host's name; of one that worked before it is a passing trouble."""
+        if self._reached:
+            return self._lost(method)
+        return HostNotFoundError(
+            f"{self.location}: the host's name does not resolve",
+            hint="check its spelling, and this machine's DNS",
+        )
+
+    def _lost(self, method: str) -> ConnectionLostError:
         return ConnectionLostError(
             f"{self.location}: the connection was lost during {method}",
             hint="is the server up? the next call connects again by itself",
         )
-
-    def _never_reached(self, lower: str) -> ConnectionFailedError | None:
-        """Return what is wrong with an address; of one that worked before the same is a passing trouble."""
-        if any(word in lower for word in ("dns", "resol", "domain name not found")):
-            return HostNotFoundError(
-                f"{self.location}: the host's name does not resolve",
-                hint="check its spelling, and this machine's DNS",
-            )
-        if "http/2" in lower:
-            return NotMlmdError(
-                f"{self.location}: something else than a gRPC server answers there",
-                hint="check the host and the port; a server that wants TLS needs tls=true",
-            )
-        return None
 
     def _after_fork(self) -> None:
         if self._channel is not None:
             _inherited.append(self._channel)
         self._lock = threading.Lock()
         self._channel, self._methods = None, {}
+        self.generation += 1
 
 
 def traced(metadata: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
