@@ -183,6 +183,47 @@ def test_a_database_that_somebody_is_just_making_is_waited_for(mariadb: MariaDb,
     made.join()
 
 
+def test_tables_that_nobody_goes_on_making_are_waited_for_as_long_as_the_config_says(
+    mariadb: MariaDb, database: str
+) -> None:
+    mariadb.sql(f"CREATE TABLE {database}.Type (id INT PRIMARY KEY)")
+    started = time.monotonic()
+    refusal(NotMlmdError, lambda: zm.open_store(f"{mariadb.url(database)}?wait_s=0.3"))
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    ("collation", "case", "blanks"),
+    [
+        ("utf8mb4_bin", False, True),
+        ("utf8mb4_general_ci", True, True),
+        ("latin1_swedish_ci", True, True),
+        ("utf8mb4_nopad_bin", False, False),
+        ("utf8mb4_unicode_nopad_ci", True, False),
+    ],
+)
+@pytest.mark.parametrize("made", ["before", "here"])
+def test_names_are_compared_as_the_collation_says(
+    mariadb: MariaDb, database: str, *, collation: str, case: bool, blanks: bool, made: str
+) -> None:
+    charset = collation.partition("_")[0]
+    mariadb.sql(f"ALTER DATABASE {database} CHARACTER SET {charset} COLLATE {collation}")
+    if made == "before":
+        zm.open_store(mariadb.url(database)).close()
+        mariadb.sql(f"ALTER DATABASE {database} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_nopad_ci")
+    store = zm.open_store(mariadb.url(database))
+    limits = store.loader.client.service._limits  # type: ignore[attr-defined]
+    assert (limits.ignores_case, limits.ignores_blanks) == (case, blanks)
+    assert store.loader.client.exact_names is (not case and not blanks)
+    store.record_run("p", name="r").end()
+    for name, one in (("R", case), ("r ", blanks)):
+        if one:
+            refusal(NameClashError, lambda name=name: store.record_run("p", name=name))  # type: ignore[misc]
+        else:
+            store.record_run("p", name=name).end()
+    store.close()
+
+
 def test_mlmds_tables_are_put_beside_others_if_asked(mariadb: MariaDb, database: str) -> None:
     mariadb.sql(f"CREATE TABLE {database}.orders (id INT PRIMARY KEY)")
     assert works(zm.open_store(mariadb.url(database), create=True))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pymysql
 import pytest
+from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 from tests.integration import workers
 from tests.integration.workers import PIPELINE, Crew, Gate, Worker
@@ -178,6 +181,58 @@ def test_a_lock_that_the_database_gives_up_on_is_waited_for(own_server: MariaDb,
         own_server.sql("SET GLOBAL innodb_lock_wait_timeout = DEFAULT")
 
 
+@pytest.mark.mysql
+def test_a_lock_that_keeps_a_handle_from_being_opened_again_is_contention(
+    own_server: MariaDb, database: str
+) -> None:
+    name = database.rpartition("/")[2]
+    other = pymysql.connect(
+        host=own_server.host, port=own_server.port, user="zen", password=own_server.password, database=name
+    )
+    own_server.sql("SET GLOBAL innodb_lock_wait_timeout = 1")
+    try:
+        with open_store(f"{database}?wait_s=0") as store:
+            workers.record(store, "before")
+        with other, other.cursor() as cursor, open_store(f"{database}?wait_s=6") as store:
+            cursor.execute("SELECT * FROM Type FOR UPDATE")
+            store.close()
+            impatient = open_store_later(f"{database}?wait_s=0")
+            with pytest.raises(ConnectionFailedError, match="keeps them locked") as caught:
+                impatient()
+            assert caught.value.code == "ZM200"
+            timer = threading.Timer(2.5, other.rollback)
+            timer.start()
+            workers.record(store, "r")
+            timer.join()
+            workers.check_run(store.get_run("r"))
+    finally:
+        own_server.sql("SET GLOBAL innodb_lock_wait_timeout = DEFAULT")
+
+
+def open_store_later(url: str) -> Callable[[], object]:
+    return lambda: open_store(url)
+
+
+@pytest.mark.mysql
+def test_a_database_that_was_made_anew_is_asked_anew(own_server: MariaDb, database: str) -> None:
+    name = database.rpartition("/")[2]
+    with open_store(database) as store, open_store(database) as other:
+        with store.record_run("p") as run, run.step("a", type="test.Mine") as step:
+            step.log_output("x", type="Mine")
+        own_server.drop_database(name)
+        own_server.sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+        other.close()
+        with other.record_run("q") as run, run.step("b", type="test.Theirs") as step:
+            step.log_output("x", type="Theirs")
+        with pytest.raises(ConnectionFailedError):  # the connection was cut; whoever waits asks again
+            store.loader.client.service.call("GetContextTypes", rpc.GetContextTypesRequest())
+        with store.record_run("p", name="r") as run, run.step("a", type="test.Mine") as step:
+            made = step.log_output("x", type="Mine")
+        assert store.get_artifact(made.id).type == "Mine"
+        assert store.get_run("r").pipeline == "p"
+        assert store.get_run("r")["a"].record.type == "test.Mine"
+
+
 def test_a_server_that_goes_away_during_the_login_is_unreachable() -> None:
     greeting = b"\x0a5.5.5-10.11.6-MariaDB\0\1\0\0\0abcdefgh\0\xfe\xf7\x2d\x02\0\xff\x81\x15" + b"\0" * 10
     greeting += b"abcdefghijkl\0mysql_native_password\0"
@@ -274,3 +329,63 @@ def test_a_fork_records_into_mariadb(crew: Crew, mysql_url: str, how: str) -> No
 @HOW
 def test_a_fork_records_through_grpc(crew: Crew, grpc_server: GrpcServer, how: str) -> None:
     check_forked(crew, f"kubeflow://{grpc_server.address}", how)
+
+
+FORK_AMONG_THREADS = """
+import os, sys, threading, time
+import zen_mlmd as zm
+
+store = zm.open_store(sys.argv[1])
+run, stop = store.record_run("p", name="parent"), threading.Event()
+
+def register():
+    number = 0
+    with run.step("s") as step:
+        while not stop.is_set():
+            step.log_output(f"o{number}", type=f"Type{number}")
+            number += 1
+
+thread = threading.Thread(target=register)
+thread.start()
+codes = []
+for child in range(8):
+    time.sleep(0.01 * (child % 4))
+    pid = os.fork()
+    if not pid:
+        with store.record_run("p", name=f"child{child}") as own, own.step("x") as step:
+            step.log_output("o", type=f"Child{child}")
+        os._exit(0)
+    deadline = time.monotonic() + 20
+    while not (done := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not done[0]:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    codes.append(done[1] if done[0] else "hangs")
+stop.set()
+thread.join()
+run.end()
+print(codes, len(list(store.runs)))
+"""
+
+
+def check_fork_among_threads(url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK_AMONG_THREADS, url],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=workers.ROOT,
+        timeout=200,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{[0] * 8} 9\n"
+
+
+def test_a_child_that_is_forked_while_a_thread_registers_records_into_sqlite(sqlite_path: Path) -> None:
+    check_fork_among_threads(f"sqlite:///{sqlite_path}")
+
+
+@pytest.mark.mysql
+def test_a_child_that_is_forked_while_a_thread_registers_records_into_mariadb(mysql_url: str) -> None:
+    check_fork_among_threads(mysql_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.server
 import os
 import signal
@@ -385,6 +386,62 @@ def test_trouble_with_an_address_that_worked_before_is_taken_for_passing() -> No
     after = service._unavailable(text, text.lower(), "GetArtifacts")
     assert type(before) is HostNotFoundError
     assert isinstance(after, ConnectionLostError | UnreachableError)
+
+
+@pytest.mark.parametrize("host", ["tls-gateway.invalid", "ssl.certificate.invalid", "http2.invalid"])
+def test_a_name_that_does_not_resolve_is_told_whatever_words_it_holds(host: str) -> None:
+    error = refusal(HostNotFoundError, lambda: zm.open_store(f"kubeflow://{host}:8080?wait_s=0&timeout_s=5"))
+    assert host in error.message
+    service = RemoteService(Endpoint(host=host, port=8080))
+    service._reached = True
+    text = f"DNS resolution failed for {host}:8080: Timeout while contacting DNS servers"
+    assert type(service._unavailable(text, text.lower(), "GetArtifacts")) is ConnectionLostError
+
+
+def test_closing_in_the_middle_of_other_threads_calls_is_no_error_of_grpcs(plain: GrpcServer) -> None:
+    store = zm.open_store(f"kubeflow://{plain.address}")
+    until = time.monotonic() + 2
+
+    def work() -> int:
+        done = 0
+        while time.monotonic() < until:
+            with contextlib.suppress(ConnectionLostError):  # after wait_s of nothing but closing
+                with store.record_run("closing") as run, run.step("train"):
+                    pass
+                done += 1
+        return done
+
+    with futures.ThreadPoolExecutor(3) as pool:
+        workers = [pool.submit(work) for _ in range(3)]
+        while time.monotonic() < until:
+            store.close()
+            time.sleep(0.001)
+        assert sum(worker.result() for worker in workers) > 0
+    store.close()
+
+
+def test_ids_are_asked_anew_of_a_server_that_was_seen_away(tmp_path: Path) -> None:
+    """It may have another database than before."""
+    with GrpcServer(tmp_path / "m.db") as server:
+        store = zm.open_store(f"kubeflow://{server.address}")
+        ask = functools.partial(
+            store.loader.client.service.call, "GetContextTypes", rpc.GetContextTypesRequest()
+        )
+        with store.record_run("p") as run, run.step("s", type="test.Mine") as step:
+            step.log_output("x", type="Mine")
+        server.kill()
+        (tmp_path / "m.db").unlink()
+        with pytest.raises(ConnectionFailedError):
+            ask()
+        server.start()
+        store.loader.client.read("GetContextTypes", rpc.GetContextTypesRequest())  # waits for it
+        with zm.open_store(f"kubeflow://{server.address}") as other, other.record_run("q") as run:
+            run.step("t", type="test.Theirs").end()
+        with store.record_run("p", name="r") as run, run.step("s", type="test.Mine") as step:
+            made = step.log_output("x", type="Mine")
+        assert store.get_artifact(made.id).type == "Mine"
+        assert store.get_run("r")["s"].record.type == "test.Mine"
+        store.close()
 
 
 # --- forks ---

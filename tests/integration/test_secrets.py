@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
+from pydantic import ValidationError
 
 import zen_mlmd as zm
 from tests.services import free_port
@@ -41,6 +42,8 @@ from zen_mlmd.errors import (
     ZenMlmdError,
 )
 from zen_mlmd.flavors import config_from_url
+from zen_mlmd.server.config import ServerConfig
+from zen_mlmd.server.tokens import read_tokens
 
 ROOT = Path(__file__).parents[2]
 CORE = "c4n4ry" + secrets.token_hex(8)
@@ -86,6 +89,8 @@ class Witness(logging.Handler):
             if link is not None and id(link) not in known:
                 known.add(id(link))
                 self.show(link, link.args, str(vars(link)), getattr(link, "__notes__", ()))
+                if isinstance(link, ValidationError):  # has what was given, though it does not show it
+                    self.show(link.errors())
                 self.show(*traceback.format_exception(link))
                 chain += [link.__cause__, link.__context__]
 
@@ -293,6 +298,40 @@ def test_a_password_that_nobody_encoded_is_not_told(
                         witness.take_down(error)
                     else:
                         witness.show(config, config.location)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("user:{0}@host/db", "mysql//user:{0}@host/db", "jdbc:mysql:user:{0}@host/db", "user:a/{0}@host/db"),
+        *("host:3306:{0}@db", "./user:{0}@host", ":{0}@host"),
+    ],
+)
+def test_a_url_without_its_scheme_is_not_taken_for_a_file(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with watched(capfd) as witness:
+        witness.show("-" * 100)
+        error = witness.refused(ConfigError, lambda: zm.open_store(url.format(CORE)))
+        assert "pathlib.Path" in error.hint
+    assert list(tmp_path.iterdir()) == []
+    assert isinstance(config_from_url(Path("a:b@c.db")), zm.SqliteConfig)
+
+
+def test_a_file_of_tokens_is_not_quoted(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    contents = [
+        *(f"- {TOKEN}", f"- name: {TOKEN}", f"- {{sha256: {TOKEN}, name: a}}", f"{TOKEN}: [", f"'{TOKEN}"),
+        *(f"- name: a\n  scope: {TOKEN}", f"\ud800{TOKEN}"),
+    ]
+    with watched(capfd) as witness:
+        witness.show("-" * 100)
+        for content in contents:
+            path.write_bytes(content.encode("utf-8", "surrogatepass"))
+            witness.refused(ConfigError, lambda: read_tokens(path))
+        witness.refused(ConfigError, lambda: ServerConfig.checked(bind=TOKEN))
+        witness.refused(ConfigError, lambda: ServerConfig.checked(workers=TOKEN))
 
 
 @settings(parent=quick, max_examples=50)

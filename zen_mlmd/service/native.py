@@ -222,6 +222,7 @@ class NativeService(base.MetadataService):
 
     def _opened(self) -> Any:
         if self._handle is None:
+            self._refuse_another()
             if self._probe is not None:
                 self._probe()
             try:
@@ -239,12 +240,15 @@ class NativeService(base.MetadataService):
             self.generation += 1
 
     def _run_on_same(self, run: _Run, request: bytes) -> tuple[bytes, str, int]:
+        self._refuse_another()
+        return self._run(run, request)
+
+    def _refuse_another(self) -> None:
         if self._identity is not None and self._opened_as not in (None, self._identity()):
             raise NotMlmdError(
                 f"{self.location}: the file was deleted or replaced while it was open; nothing was done",
                 hint="close the store and open it again: it then takes the file that has its name by now",
             )
-        return self._run(run, request)
 
     def _run(self, run: _Run, request: bytes) -> tuple[bytes, str, int]:
         if self._max_idle_s is not math.inf:
