@@ -21,8 +21,8 @@ COMMANDS = {
     "runs": ("runs", "Runs of pipelines: list, show, compare."),
     "artifacts": ("artifacts", "What steps made and used: list, show."),
     "lineage": ("lineage", "Show what an artifact was made from, or what was made from it."),
-    "serve": ("serve", "Serve a store to MLMD clients, over gRPC."),
-    "token": ("tokens", "Tokens of a server: create, list, revoke."),
+    "serve": ("serve", "Serve a store to MLMD clients over gRPC, until SIGTERM or Ctrl-C."),
+    "token": ("tokens", "Tokens that clients of a server send: create, list, revoke."),
     "metadata-store": ("flavors", "Metadata stores, and their flavors."),
 }
 """Name of a command to its module in this package, and its help in one line."""

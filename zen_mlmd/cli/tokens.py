@@ -15,7 +15,10 @@ TOKEN_FIELDS = ("name", "scope", "created", "expires", "valid")
 
 @click.group()
 def token() -> None:
-    """Tokens that clients of a server send; their file holds only hashes."""
+    """Tokens that clients of a server send: create, list, revoke.
+
+    Their file holds only hashes.
+    """
 
 
 def _file_option(function: Any) -> Any:

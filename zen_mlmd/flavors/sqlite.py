@@ -178,6 +178,8 @@ class SqliteConfig(StoreConfig):
         """
         if not Path(self.path).exists() or not is_read_only(self._said_to_a_reader()):
             return
+        if self._beside("journal"):
+            return  # a killed writer's: what the file holds shows only once a writer has rolled it back
         with Path(self.path).open("rb") as file:
             head = file.read(_HEAD)
         made_empty = head.startswith(_MAGIC) and len(head) == _HEAD and not any(head[_COOKIE])
@@ -191,8 +193,12 @@ class SqliteConfig(StoreConfig):
         return os.access(Path(self.path).resolve().parent, os.W_OK)
 
     def _wal_bytes(self) -> int:
+        return self._beside("wal")
+
+    def _beside(self, what: str) -> int:
+        """Return the bytes of a file that SQLite keeps beside this one; 0 if there is none."""
         try:
-            return os.stat(f"{os.path.realpath(self.path)}-wal").st_size  # noqa: PTH116 - as below
+            return os.stat(f"{os.path.realpath(self.path)}-{what}").st_size  # noqa: PTH116 - as below
         except OSError:
             return 0
 
