@@ -96,6 +96,32 @@ def test_equal_bytes_of_another_type_are_no_hit(go: Go, kinds: tuple[str, ...]) 
     assert all(go(pipeline, kind)["kind_of"].is_cached for kind in kinds)
 
 
+class One(zm.Materializer):
+    types = (str,)
+
+    def write(self, value: Any, directory: Path) -> None:
+        (directory / "a").touch()
+
+    def read(self, directory: Path, data_type: type) -> Any:
+        return type(self).__name__
+
+
+class Two(One):
+    pass
+
+
+def test_equal_bytes_of_another_materializer_are_no_hit(go: Go) -> None:
+    def word() -> str:
+        return "x"
+
+    steps = [zm.step(materializers=kind, name=f"by_{kind.__name__}")(word) for kind in (One, Two)]
+
+    def pipeline(which: int) -> None:
+        show(steps[which]())
+
+    assert [go(pipeline, which)["show"].output.read() for which in (0, 1)] == ["'One'", "'Two'"]
+
+
 def test_one_output_and_a_list_of_one_are_two_things(go: Go) -> None:
     def pipeline(many: bool) -> None:
         show([ones()] if many else ones())
@@ -307,7 +333,7 @@ def test_an_output_that_is_not_live_is_no_hit(go: Go, caplog: pytest.LogCaptureF
     assert "step ones: run anew, for its cached output 'output' is not live any more" in caplog.text
 
 
-def test_an_older_run_serves_if_the_newest_is_damaged(go: Go) -> None:
+def test_an_older_run_serves_if_the_newest_is_damaged(go: Go, caplog: pytest.LogCaptureFixture) -> None:
     def pipeline() -> None:
         ones()
 
@@ -317,6 +343,9 @@ def test_an_older_run_serves_if_the_newest_is_damaged(go: Go) -> None:
     found = go(pipeline)["ones"]
     assert found.is_cached
     assert found.output == first
+    (Path(first.uri) / "data.json").unlink()
+    assert not go(pipeline)["ones"].is_cached
+    assert "step ones: run anew, for its cached output 'output' was changed since" in caplog.text
 
 
 @pytest.mark.parametrize("uri", ["gdrive://x/y", "nonsense://x", "/nowhere", "ftp://u:p@h/x"])

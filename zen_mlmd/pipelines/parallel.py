@@ -37,10 +37,10 @@ def run_side_by_side(
     try:
         failure = _work_off(nodes, run, at_most, threads)
     except BaseException:  # of this thread's own: Ctrl-C
-        running = [thread for thread in threads if thread.is_alive()]
-        if running:
-            _log.warning("waiting for %d steps that run; interrupt again to leave them", len(running))
         try:
+            running = [thread for thread in threads if thread.is_alive()]
+            if running:
+                _log.warning("waiting for %d steps that run; interrupt again to leave them", len(running))
             for thread in running:
                 thread.join()
         except BaseException:
