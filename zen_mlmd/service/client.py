@@ -4,6 +4,9 @@ A question about many nodes is one call for each thousand ids, whatever the numb
 rolled back (a deadlock, a busy file) is repeated after a few jittered milliseconds; ml-metadata's
 own client sleeps two seconds on average. A write whose connection was lost may or may not have been
 done: it is repeated only after asking the store.
+
+Text that UTF-8 has no form for (an argument of a command that was no text) is in no store: it is not
+asked for, since protobuf refuses it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 from zen_mlmd.errors import ConnectionLostError, ContentionError, NotFoundError, UnreachableError
 from zen_mlmd.service.base import MetadataService
+from zen_mlmd.values import is_plain_text
 
 BATCH: Final = 1000
 """Ids in one request."""
@@ -196,12 +200,15 @@ class Client:
 
         Some MySQL collations take `Run` and `run` for one name; what is returned has exactly `name`.
         """
+        if not is_plain_text(name):
+            return None
         request = rpc.GetContextByTypeAndNameRequest(type_name=type_name, context_name=name)
         try:
             found = self.read("GetContextByTypeAndName", request).context
         except NotFoundError:
             return None
-        return found if found.name == name else None
+        # Where there is none the message is empty, and so is its name.
+        return found if found.id and found.name == name else None
 
     def contexts_of_type(self, type_name: str) -> list[mlmd.Context]:
         """Return all contexts of a type, in one call; empty if there is no such type."""
@@ -228,7 +235,10 @@ class Client:
     def contexts_of_execution(self, execution_id: int) -> list[mlmd.Context]:
         """Return the contexts of an execution; MLMD has no index for this: it reads a whole table."""
         request = rpc.GetContextsByExecutionRequest(execution_id=execution_id)
-        return list(self.read("GetContextsByExecution", request).contexts)
+        try:
+            return list(self.read("GetContextsByExecution", request).contexts)
+        except NotFoundError:  # what MLMD says of an execution that is in no context
+            return []
 
     def executions_of_context(self, context_id: int) -> list[mlmd.Execution]:
         """Return all executions of a context, in one call.
@@ -245,12 +255,16 @@ class Client:
         """Yield pages of artifacts, of one type or of all, newest first."""
         if type_name is None:
             return self._pages("GetArtifacts", "artifacts", rpc.GetArtifactsRequest())
+        if not is_plain_text(type_name):
+            return iter(())
         return self._pages(
             "GetArtifactsByType", "artifacts", rpc.GetArtifactsByTypeRequest(type_name=type_name)
         )
 
     def artifacts_at(self, uri: str) -> list[mlmd.Artifact]:
         """Return the artifacts with exactly this URI."""
+        if not is_plain_text(uri):
+            return []
         return list(self.read("GetArtifactsByURI", rpc.GetArtifactsByURIRequest(uris=[uri])).artifacts)
 
     def execution_named(self, type_name: str, name: str) -> mlmd.Execution | None:
