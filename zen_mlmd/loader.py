@@ -38,6 +38,12 @@ class Loader:
         self._node_of_execution: dict[int, str] = {}
         self._lock = threading.Lock()
 
+    @property
+    def origin(self) -> str:
+        """Which store it reads, without secrets; a database in memory is a store of its own each time."""
+        location = self.client.location
+        return f"{location} {id(self):x}" if location == ":memory:" else location
+
     # -- pipelines and runs ----------------------------------------------------------------------
 
     def pipelines(self) -> list[Pipeline]:

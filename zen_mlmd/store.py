@@ -11,8 +11,8 @@ from typing_extensions import Self
 
 from zen_mlmd.errors import UsageError
 from zen_mlmd.flavors import StoreConfig, config_from_url
-from zen_mlmd.lineage.graph import LineageGraph
-from zen_mlmd.lineage.walk import Bounds, Direction, walk
+from zen_mlmd.lineage.graph import Direction, LineageGraph
+from zen_mlmd.lineage.walk import Bounds, walk
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import Artifact, Pipeline
 from zen_mlmd.reading.artifacts import ARTIFACT_NAMES, ArtifactView

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from zen_mlmd.errors import PayloadChangedError, PayloadMissingError
-from zen_mlmd.lineage.graph import LineageGraph
-from zen_mlmd.lineage.walk import Bounds, Direction, walk
+from zen_mlmd.lineage.graph import Direction, LineageGraph
+from zen_mlmd.lineage.walk import Bounds, walk
 from zen_mlmd.lineage.why import Explanation, explain
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, StepRun
