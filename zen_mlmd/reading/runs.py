@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from zen_mlmd.errors import NotFoundError
+from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.diff import RunDiff, diff_runs
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import Failure, Pipeline, PipelineRun, Status
@@ -188,8 +188,19 @@ class PipelineRunView(RecordView[PipelineRun]):
         return self._cohort.contents(self.id)
 
     def diff(self, other: PipelineRunView) -> RunDiff:
-        """Return what is other in `other`: parameters, code, inputs, outputs, metrics."""
-        return diff_runs(self._loader, self.record, other.record)
+        """Return what is other in `other`: parameters, code, inputs, outputs, metrics.
+
+        The other run may be in another store: an input or output is the same there if its content is.
+
+        Raises:
+            UsageError: The other is no run.
+        """
+        if not isinstance(other, PipelineRunView):
+            raise UsageError(
+                f"a run is compared with a run, not with a {type(other).__qualname__}",
+                hint="run.diff(store.get_run(name))",
+            )
+        return diff_runs((self._loader, self.record), (other._loader, other.record))
 
     def refresh(self) -> PipelineRunView:
         """Return the run as the store has it now.
