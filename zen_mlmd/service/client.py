@@ -218,9 +218,13 @@ class Client:
         except NotFoundError:
             return []
 
-    def newest_contexts(self, type_name: str) -> Iterator[list[mlmd.Context]]:
-        """Yield pages of the contexts of a type, newest first."""
-        return self._pages("GetContextsByType", "contexts", rpc.GetContextsByTypeRequest(type_name=type_name))
+    def newest_contexts(self) -> Iterator[list[mlmd.Context]]:
+        """Yield pages of all contexts, newest first.
+
+        Of all types: for a page of one type MLMD reads all contexts of that type (50 ms instead of 2 ms
+        among 20,000, measured).
+        """
+        return self._pages("GetContexts", "contexts", rpc.GetContextsRequest())
 
     def children(self, context_id: int) -> list[mlmd.Context]:
         """Return the contexts whose parent this is."""
@@ -252,14 +256,24 @@ class Client:
     # -- listing ---------------------------------------------------------------------------------
 
     def newest_artifacts(self, type_name: str | None = None) -> Iterator[list[mlmd.Artifact]]:
-        """Yield pages of artifacts, of one type or of all, newest first."""
+        """Yield lists of artifacts, of one type or of all, newest first.
+
+        All are paged. Those of a type are a page, and then all others: for each page MLMD would read
+        all of that type.
+        """
         if type_name is None:
-            return self._pages("GetArtifacts", "artifacts", rpc.GetArtifactsRequest())
-        if not is_plain_text(type_name):
-            return iter(())
-        return self._pages(
-            "GetArtifactsByType", "artifacts", rpc.GetArtifactsByTypeRequest(type_name=type_name)
-        )
+            yield from self._pages("GetArtifacts", "artifacts", rpc.GetArtifactsRequest())
+        elif is_plain_text(type_name):
+            request = rpc.GetArtifactsByTypeRequest(type_name=type_name)
+            page = next(self._pages("GetArtifactsByType", "artifacts", request), None)
+            if page is None:
+                return
+            yield page
+            if len(page) == PAGE:
+                request.ClearField("options")
+                others = self.read("GetArtifactsByType", request).artifacts
+                rest = [each for each in others if each.id < page[-1].id]
+                yield sorted(rest, key=lambda each: -each.id)
 
     def artifacts_at(self, uri: str) -> list[mlmd.Artifact]:
         """Return the artifacts with exactly this URI."""
