@@ -3,13 +3,15 @@
 What cannot be asked in bulk: MLMD's calls name no executions' contexts except one execution at a
 time, or one context at a time (`GetLineageSubgraph` would, and is gone from ml-metadata 1.21.0). Our
 own executions carry the names of their run and step; for others a run is one call, and the step
-names of a plain TFX run one more for each of the pipeline's nodes, once.
+names of a plain TFX run one more for each of the pipeline's nodes, once. The runs of one pipeline come
+in one answer that is as long as there are runs; all contexts of a store come in pages, newest first.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -17,8 +19,20 @@ from zen_mlmd.dialects import tfx, zen, zenml
 from zen_mlmd.model import OUTPUT_EVENTS, Artifact, Event, Pipeline, PipelineRun, Status, StepRun, from_millis
 from zen_mlmd.service.client import Client
 
-_FEW_RUNS = 8
-"""Up to so many runs are asked one by one; more of ours are read with their whole pipeline."""
+_FEW_RUNS = 4
+"""The steps of up to so many runs are asked run by run, whatever else there is."""
+
+_SHARE = 32
+"""More runs are read with their whole pipeline, unless it may have so many times more of them."""
+
+_FIRST_RUNS = 8
+"""So many runs are listed before all others, for whoever looks for the newest."""
+
+_PAGES = 3
+"""So many pages are read after the first; who goes on after those gets all others in one call."""
+
+_MOST_RUNS = 1000
+"""No list has more runs than this."""
 
 
 class Loader:
@@ -35,12 +49,26 @@ class Loader:
         self.trusted = trusted
 
     @property
-    def _pipeline_of_run(self) -> dict[int, int]:
+    def _pipeline_of_run(self) -> dict[int, str]:
         return self.client.remembered("pipelines of runs")
+
+    @property
+    def _pipeline_of_execution(self) -> dict[int, str]:
+        return self.client.remembered("pipelines of executions")
+
+    @property
+    def _pipeline_ids(self) -> dict[str, int]:
+        return self.client.remembered("ids of pipelines")
 
     @property
     def _node_of_execution(self) -> dict[int, str]:
         return self.client.remembered("nodes of executions")
+
+    @property
+    def origin(self) -> str:
+        """Which store it reads, without secrets; a database in memory is a store of its own each time."""
+        location = self.client.location
+        return f"{location} {id(self):x}" if location == ":memory:" else location
 
     # -- pipelines and runs ----------------------------------------------------------------------
 
@@ -51,120 +79,143 @@ class Loader:
     def find_pipeline(self, name: str) -> Pipeline | None:
         """Return the pipeline of that name, or None."""
         found = self.client.context(tfx.PIPELINE, name)
-        return None if found is None else _pipeline(found)
+        if found is None:
+            return None
+        self._pipeline_ids[name] = found.id
+        return _pipeline(found)
 
-    def runs_of(self, pipeline: Pipeline) -> list[PipelineRun]:
-        """Return all runs of a pipeline, newest first.
+    def newest_runs(self, pipeline: str | None = None) -> Iterator[list[PipelineRun]]:
+        """Yield the runs of a pipeline, or of all, in lists that grow: those that began last come first.
 
-        TFX up to 1.10 and ZenML link a run to its pipeline by nothing but shared executions: such
-        runs cost a call each, once.
+        What comes first is decided by id, which is the order in which the store heard of them.
         """
-        contexts = {each.id: each for each in self.client.children(pipeline.id)}
-        self._pipeline_of_run.update(dict.fromkeys(contexts, pipeline.id))
-        strays = [each for each in self.client.contexts_of_type(tfx.RUN) if each.id not in contexts]
-        self._place(strays)
-        contexts.update(
-            (each.id, each) for each in strays if self._pipeline_of_run.get(each.id) == pipeline.id
-        )
-        run_type = self.client.type_named("context", tfx.RUN)
-        runs = [
-            self._run(each, pipeline.name)
-            for each in contexts.values()
-            if run_type is not None and each.type_id == run_type.id
-        ]
-        return sorted(runs, key=_age, reverse=True)
+        for contexts in self._newest_contexts():
+            runs = self._runs(contexts)
+            yield [each for each in runs if pipeline is None or each.pipeline == pipeline]
 
-    def newest_runs(self) -> Iterator[list[PipelineRun]]:
-        """Yield pages of the runs of all pipelines, newest first."""
-        names = {each.id: each.name for each in self.pipelines()}
-        for page in self.client.newest_contexts(tfx.RUN):
-            self._place(page)
-            yield [self._run(each, names.get(self._pipeline_of_run.get(each.id, 0), "")) for each in page]
+    def _newest_contexts(self) -> Iterator[list[mlmd.Context]]:
+        """Yield the contexts of runs: a few, a page, some pages, and then all others from one answer."""
+        pages = self.client.newest_contexts()
+        first = list(filter(self._is_run, next(pages, [])))
+        yield first[:_FIRST_RUNS]
+        yield first[_FIRST_RUNS:]
+        yield [each for page in islice(pages, _PAGES) for each in page if self._is_run(each)]
+        older = next(pages, None)
+        if older is None:
+            return
+        rest = [each for each in self.client.contexts_of_type(tfx.RUN) if each.id <= older[0].id]
+        rest.sort(key=lambda each: each.id)
+        while rest:
+            yield rest[: -_MOST_RUNS - 1 : -1]
+            del rest[-_MOST_RUNS:]
+
+    def _is_run(self, context: mlmd.Context) -> bool:
+        # Some versions of MLMD name a node's type beside its id.
+        name = context.type or self.client.type_of("context", context.type_id).name
+        return bool(name == tfx.RUN)
 
     def find_run(self, name: str) -> PipelineRun | None:
         """Return the run of that name, or None; MLMD keeps run names unique in a store."""
         found = self.client.context(tfx.RUN, name)
-        return None if found is None else self._run(found, self._pipeline_name(found))
+        return None if found is None else self._runs([found])[0]
 
     def find_run_by_id(self, run_id: int) -> PipelineRun | None:
         """Return the run with that context id, or None."""
         found = self.client.contexts([run_id]).get(run_id)
-        return None if found is None else self._run(found, self._pipeline_name(found))
+        return None if found is None else self._runs([found])[0]
 
     def run_of_step(self, step: StepRun) -> PipelineRun | None:
         """Return the run that a step run belongs to, or None for a step of no run."""
         if step.run_name:
             return self.find_run(step.run_name)
         for context in self.client.contexts_of_execution(step.id):
-            if context.type == tfx.RUN or self._is_run(context):
-                return self._run(context, self._pipeline_name(context))
+            if self._is_run(context):
+                return self._runs([context])[0]
         return None
 
-    def _is_run(self, context: mlmd.Context) -> bool:
-        return bool(self.client.type_of("context", context.type_id).name == tfx.RUN)
+    def _runs(self, contexts: Sequence[mlmd.Context]) -> list[PipelineRun]:
+        newest = self.client.remembered("newest run")
+        newest[0] = max([newest.get(0, 0), *(each.id for each in contexts)])
+        self._place([each.id for each in contexts if not zen.is_run(each)])
+        names = self._pipeline_of_run
+        return [
+            zen.run(each, "") if zen.is_run(each) else tfx.run(each, names.get(each.id, ""))
+            for each in contexts
+        ]
 
-    def _run(self, context: mlmd.Context, pipeline: str) -> PipelineRun:
-        return zen.run(context, pipeline) if zen.is_run(context) else tfx.run(context, pipeline)
+    def _place(self, runs: Sequence[int]) -> None:
+        """Find the pipelines of runs of other writers, as far as they are not known.
 
-    def _pipeline_name(self, context: mlmd.Context) -> str:
-        if zen.is_run(context):
-            return zen.run(context, "").pipeline
-        self._place([context])
-        parent = self._pipeline_of_run.get(context.id)
-        found = self.client.contexts([parent]) if parent else {}
-        return found[parent].name if parent in found else ""
-
-    def _place(self, contexts: Sequence[mlmd.Context]) -> None:
-        """Find the pipelines of runs that no parent link was seen for yet."""
+        TFX up to 1.10 and ZenML link a run to its pipeline by nothing but shared executions: such
+        runs cost a call each, once.
+        """
         known = self._pipeline_of_run
-        unplaced = [each for each in contexts if each.id not in known and not zen.is_run(each)]
-        ours = [each for each in contexts if each.id not in known and zen.is_run(each)]
-        if not unplaced and not ours:
+        unplaced = [each for each in runs if each not in known]
+        if not unplaced:
             return
-        pipelines = self.client.contexts_of_type(tfx.PIPELINE)
-        by_name = {each.name: each.id for each in pipelines}
-        placed = {each.id: by_name.get(zen.run(each, "").pipeline, 0) for each in ours}
-        if unplaced:
+        placed = self._ask_parents(unplaced) if len(unplaced) <= _FIRST_RUNS else {}
+        if len(placed) < len(unplaced):
+            pipelines = self.pipelines()
             for pipeline in pipelines:
-                placed.update((child.id, pipeline.id) for child in self.client.children(pipeline.id))
-            unplaced = [each for each in unplaced if each.id not in placed]
+                placed.update((child.id, pipeline.name) for child in self.client.children(pipeline.id))
+            strays = [each for each in unplaced if each not in placed]
+            if strays:
+                placed.update(self._ask_executions(strays, pipelines))
+        known.update(placed)
+
+    def _ask_parents(self, runs: Sequence[int]) -> dict[int, str]:
+        """Return the pipelines of runs up to the first that is linked to none."""
+        placed: dict[int, str] = {}
+        for run in runs:
+            for parent in self.client.parents(run):
+                if self.client.type_of("context", parent.type_id).name == tfx.PIPELINE:
+                    placed[run] = parent.name
+            if run not in placed:
+                break
+        return placed
+
+    def _ask_executions(self, runs: Sequence[int], pipelines: Sequence[Pipeline]) -> dict[int, str]:
         if len(pipelines) == 1:
-            placed.update((each.id, pipelines[0].id) for each in unplaced)
-        elif unplaced:
-            owner = {
-                execution.id: pipeline.id
+            return dict.fromkeys(runs, pipelines[0].name)
+        executions = {run: self.client.executions_of_context(run) for run in runs}
+        firsts = {run: found[0].id for run, found in executions.items() if found}
+        if not self._pipeline_of_execution.keys() >= set(firsts.values()):
+            self._pipeline_of_execution.update(
+                (execution.id, pipeline.name)
                 for pipeline in pipelines
                 for execution in self.client.executions_of_context(pipeline.id)
-            }
-            for context in unplaced:
-                owners = [owner.get(each.id, 0) for each in self.client.executions_of_context(context.id)]
-                if owners:
-                    placed[context.id] = owners[0]
-        known.update({run: pipeline for run, pipeline in placed.items() if pipeline})
+            )
+        owner = self._pipeline_of_execution
+        return {run: owner[first] for run, first in firsts.items() if first in owner}
 
     # -- steps -----------------------------------------------------------------------------------
 
     def steps_of(self, runs: Sequence[PipelineRun]) -> dict[int, list[StepRun]]:
         """Return the step runs of each run, by run id, in the order they began.
 
-        Up to eight runs, and runs of other writers, are a call each; more of ours one call for each
-        of their pipelines.
+        A few runs, runs of other writers, and those that are few among all there may be, are a call
+        each; others are read with all of their pipeline, one call for each of them.
         """
         steps: dict[int, list[StepRun]] = {run.id: [] for run in runs}
         ours = [run for run in runs if run.dialect == zen.NAME]
-        one_by_one = [run for run in runs if run.dialect != zen.NAME] if len(ours) > _FEW_RUNS else list(runs)
-        for run in one_by_one:
-            executions = self.client.executions_of_context(run.id)
-            steps[run.id] = self._steps(executions, [run.pipeline])
-        if len(ours) > _FEW_RUNS:
-            by_name = {run.name: run.id for run in ours}
-            for name in sorted({run.pipeline for run in ours}):
-                pipeline = self.find_pipeline(name)
-                executions = self.client.executions_of_context(pipeline.id) if pipeline else []
-                for step in self._steps([each for each in executions if zen.is_step(each)], [name]):
-                    if step.run_name in by_name:
-                        steps[by_name[step.run_name]].append(step)
+        # No run has an id above the newest, so there are not more runs than that.
+        if len(ours) <= _FEW_RUNS or len(ours) * _SHARE < self.client.remembered("newest run").get(0, 0):
+            ours = []
+        whole = {run.name: run.id for run in ours}
+        for run in runs:
+            if run.name not in whole:
+                steps[run.id] = self._steps(self.client.executions_of_context(run.id), [run.pipeline])
+        for name in sorted({run.pipeline for run in ours}):
+            executions = self.client.executions_of_context(self._pipeline_id(name))
+            for step in self._steps([each for each in executions if zen.is_step(each)], [name]):
+                if step.run_name in whole:
+                    steps[whole[step.run_name]].append(step)
         return {run: sorted(found, key=lambda each: each.id) for run, found in steps.items()}
+
+    def _pipeline_id(self, name: str) -> int:
+        if name not in self._pipeline_ids:
+            self.find_pipeline(name)
+        return self._pipeline_ids.get(name, 0)
 
     def steps(self, ids: Iterable[int]) -> dict[int, StepRun]:
         """Return step runs by id; ids that the store does not hold are left out."""
@@ -205,7 +256,8 @@ class Loader:
         if missing:
             names = [each.name for each in self.pipelines()] if pipelines is None else pipelines
             names = sorted((name for name in names if name), key=len, reverse=True)
-            known.update(self._ask_nodes(missing, names))
+            found = self._ask_nodes(missing, names)
+            known.update(found)
         return known
 
     def _ask_nodes(self, missing: list[int], pipelines: list[str]) -> dict[int, str]:
@@ -257,13 +309,27 @@ class Loader:
         """Return which execution made each artifact, from all of those artifacts' events.
 
         A cached execution re-emits artifacts that another made: the producer is the earliest
-        execution that is not CACHED, or the earliest if all are. Two calls at most.
+        execution that is not CACHED, or the earliest if all are. One call at most.
         """
-        makers: dict[int, set[int]] = defaultdict(set)
-        for event in events:
-            if event.type in OUTPUT_EVENTS:
-                makers[event.artifact_id].add(event.step_id)
-        return self.choose_producers(makers)
+        return self.choose_producers(_emitters(events))
+
+    def makers(
+        self, events: Iterable[Event], known: Mapping[int, StepRun]
+    ) -> tuple[dict[int, int], dict[int, StepRun]]:
+        """Return the same, and the records of those executions by id; `known` need not be asked for."""
+        emitters = _emitters(events)
+        found = self.client.executions(
+            sorted({step for each in emitters.values() for step in each} - known.keys())
+        )
+        cached = {step.id for step in known.values() if step.status is Status.CACHED}
+        cached |= {each.id for each in found.values() if tfx.status(each) is Status.CACHED}
+        producers = {artifact: min(steps - cached or steps) for artifact, steps in emitters.items()}
+        made = set(producers.values())
+        others = self._steps([found[each] for each in sorted(made & found.keys())], None)
+        return producers, {
+            **{each: known[each] for each in made & known.keys()},
+            **{step.id: step for step in others},
+        }
 
     def choose_producers(self, makers: dict[int, set[int]]) -> dict[int, int]:
         """Return the producer of each artifact, of those executions that have an output event for it."""
@@ -284,10 +350,15 @@ def _pipeline(context: mlmd.Context) -> Pipeline:
     return Pipeline(id=context.id, name=context.name, created_at=from_millis(context.create_time_since_epoch))
 
 
+def _emitters(events: Iterable[Event]) -> dict[int, set[int]]:
+    """Return the executions that have an output event for each artifact."""
+    emitters: dict[int, set[int]] = defaultdict(set)
+    for event in events:
+        if event.type in OUTPUT_EVENTS:
+            emitters[event.artifact_id].add(event.step_id)
+    return emitters
+
+
 def _in_order(events: Iterable[mlmd.Event]) -> list[Event]:
     ordered = sorted(events, key=lambda each: (each.milliseconds_since_epoch, each.execution_id))
     return [tfx.event(each) for each in ordered]
-
-
-def _age(run: PipelineRun) -> tuple[float, int]:
-    return (run.started_at.timestamp() if run.started_at else 0.0, run.id)

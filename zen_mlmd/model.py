@@ -59,6 +59,9 @@ INPUT_EVENTS = frozenset({EventType.INPUT, EventType.DECLARED_INPUT})
 OUTPUT_EVENTS = frozenset({EventType.OUTPUT, EventType.DECLARED_OUTPUT})
 """The event types that make an artifact an output, unless a caller says otherwise."""
 
+ARTIFACT_STATES = ("unknown", "pending", "live", "marked_for_deletion", "deleted", "abandoned", "reference")
+"""MLMD's artifact states in lower case (metadata_store.proto, `Artifact.State`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,22 +10,23 @@ from typing import Any
 
 from typing_extensions import Self
 
-from zen_mlmd.errors import UsageError
+from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.flavors import StoreConfig, config_from_url
-from zen_mlmd.lineage.graph import LineageGraph
-from zen_mlmd.lineage.walk import Bounds, Direction, walk
+from zen_mlmd.lineage.graph import Direction, LineageGraph
+from zen_mlmd.lineage.walk import Bounds, walk
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import Artifact, Pipeline
-from zen_mlmd.reading.artifacts import ARTIFACT_NAMES, ArtifactView
-from zen_mlmd.reading.cohort import Cohort
-from zen_mlmd.reading.listing import ViewList, not_found, select
-from zen_mlmd.reading.paths import split_path
-from zen_mlmd.reading.runs import RUN_NAMES, PipelineRunView, PipelineView
+from zen_mlmd.model import Artifact
+from zen_mlmd.reading.artifacts import ArtifactView
+from zen_mlmd.reading.listing import ViewList, name_of, not_found, select
+from zen_mlmd.reading.paths import split_path, unquote_part
+from zen_mlmd.reading.pipelines import Pipelines, PipelineView
+from zen_mlmd.reading.runs import PipelineRunView, Runs
 from zen_mlmd.reading.steps import StepView
 from zen_mlmd.recording.recorder import Recorder, RunRecorder
 from zen_mlmd.service.client import Client
 
-_PIPELINE_NAMES = frozenset(["id", "name", "created_at"])
+_MAX_ID = 2**63 - 1
+_SHOWN = 10  # ids in an error
 
 
 def open_store(
@@ -123,9 +125,9 @@ class Store:
         return Pipelines(self.loader)
 
     @property
-    def runs(self) -> Iterator[PipelineRunView]:
-        """All runs of all pipelines, newest first, read in pages."""
-        return self._runs()
+    def runs(self) -> Runs:
+        """All runs of all pipelines, newest first; `store.runs["monday"]` is one."""
+        return Runs(self.loader)
 
     @property
     def artifacts(self) -> Iterator[ArtifactView]:
@@ -138,12 +140,12 @@ class Store:
         Raises:
             FilterSyntaxError: The filter cannot be read.
         """
-        return select(self.pipelines, where, limit, _PIPELINE_NAMES)
+        return select(self.pipelines, where, limit, PipelineView)
 
     def list_runs(
         self, where: str | None = None, *, pipeline: str | None = None, limit: int | None = None
     ) -> ViewList[PipelineRunView]:
-        """Return the runs that a filter matches, newest first.
+        """Return the runs that a filter matches, newest first: those that began last.
 
         Args:
             where: `status = failed and started_at > 2026-11-01 and parameters.depth in (3, 4)`, say.
@@ -154,8 +156,8 @@ class Store:
             FilterSyntaxError: The filter cannot be read.
             NotFoundError: There is no such pipeline.
         """
-        runs = self._runs() if pipeline is None else iter(self.pipelines[pipeline].runs)
-        return select(runs, where, limit, RUN_NAMES)
+        runs = self.runs if pipeline is None else self.pipelines[pipeline].runs
+        return runs.where(where, limit=limit)
 
     def list_artifacts(
         self,
@@ -175,39 +177,40 @@ class Store:
             FilterSyntaxError: The filter cannot be read.
         """
         pages = self.loader.newest_artifacts(type)
-        return select((self._artifact(each) for page in pages for each in page), where, limit, ARTIFACT_NAMES)
+        return select((self._artifact(each) for page in pages for each in page), where, limit, ArtifactView)
 
     def get_run(self, name: str) -> PipelineRunView:
         """Return a run by its name.
 
         Raises:
             NotFoundError: There is none.
+            UsageError: The name is no text.
         """
-        found = self.loader.find_run(name)
-        if found is None:
-            raise not_found("run named", name, (run.name for run in self.list_runs(limit=50)))
-        return PipelineRunView.alone(found, self.loader)
+        return self.runs[name_of("run", name)]
 
     def get_step(self, step_id: int) -> StepView:
         """Return a step run by its id.
 
         Raises:
             NotFoundError: There is none.
+            UsageError: The id is no whole number.
         """
-        found = self.loader.steps([step_id]).get(step_id)
+        known = _known_id("step", step_id)
+        found = self.loader.steps([known]).get(known) if known else None
         if found is None:
             raise not_found("step with id", step_id, ())
         return StepView(found, self.loader)
 
     def get_artifact(self, which: int | str) -> ArtifactView:
-        """Return an artifact by its id, or by a path such as `churn/latest/train/output`.
+        """Return an artifact by its id, by a path such as `churn/latest/train/output`, or by its URI.
 
         Raises:
             NotFoundError: There is none.
-            UsageError: The path names something else.
+            UsageError: The path names something else, or several artifacts have this URI.
         """
-        if isinstance(which, int) or which.isdigit():
-            found = self.loader.artifacts([int(which)]).get(int(which))
+        if not isinstance(which, str) or (which.isascii() and which.isdigit()):
+            known = _known_id("artifact", _number(which) if isinstance(which, str) else which)
+            found = self.loader.artifacts([known]).get(known) if known else None
             if found is None:
                 raise not_found("artifact with id", which, ())
             return self._artifact(found)
@@ -223,71 +226,98 @@ class Store:
 
     def artifacts_at(self, uri: str) -> ViewList[ArtifactView]:
         """Return the artifacts with exactly this URI, oldest first."""
-        return ViewList(self._artifact(each) for each in self.loader.artifacts_at(uri))
+        return ViewList(map(self._artifact, self.loader.artifacts_at(uri)), ArtifactView)
 
     def get(self, path: str) -> PipelineView | PipelineRunView | StepView | ArtifactView:
-        """Return what a path names: `pipeline[/run[/step[/output]]]`; the run may be `latest`.
+        """Return what a path names: `pipeline[/run[/step[/output]]]`, or the artifact at a URI.
 
-        A slash in a name is written `%2F`.
+        The run may be `latest`. `zen_mlmd.reading.paths` says how slashes, earlier attempts of a step and
+        lists of artifacts are written.
 
         Raises:
             NotFoundError: There is nothing of that name.
-            UsageError: The path has no part, or more than four.
+            UsageError: The path has no part, or more than four; or several artifacts have this URI.
         """
-        parts = split_path(path)
-        if not 1 <= len(parts) <= 4:  # noqa: PLR2004
+        if "://" not in name_of("thing in a store", path):
+            try:
+                return self._named(split_path(path))
+            except (NotFoundError, UsageError):
+                if not self.loader.artifacts_at(path):
+                    raise
+        found = self.artifacts_at(path)
+        if len(found) > 1:
+            ids = ", ".join(str(each.id) for each in found[-_SHOWN:])
             raise UsageError(
-                f"a path has one to four parts, not {len(parts)}", hint="pipeline/run/step/output"
+                f"{len(found)} artifacts have the URI {path!r}",
+                hint=f"give the id of one; the newest are {ids}",
             )
-        pipeline = self.pipelines[parts[0]]
-        if len(parts) == 1:
-            return pipeline
-        run = pipeline.get_run(parts[1])
-        if len(parts) == 2:  # noqa: PLR2004
-            return run
-        step = run.get_step(parts[2])
-        return step if len(parts) == 3 else step.outputs[parts[3]]  # noqa: PLR2004
+        if not found:
+            raise NotFoundError(
+                f"no artifact has the URI {path!r}", hint="zen-mlmd artifacts list shows URIs"
+            )
+        return found[0]
 
     def lineage(
         self, artifacts: Iterable[int | ArtifactView], direction: Direction, **bounds: Any
     ) -> LineageGraph:
-        """Return everything upstream or downstream of several artifacts, as one graph."""
-        start = [each if isinstance(each, int) else each.id for each in artifacts]
+        """Return everything upstream or downstream of several artifacts, as one graph.
+
+        Raises:
+            NotFoundError: An id is no artifact's.
+            UsageError: Something is no artifact of this store, or a bound makes no sense.
+        """
+        start = [self._start(each) for each in artifacts]
+        missing = set(start) - self.loader.artifacts(sorted(set(start))).keys()
+        if missing:
+            raise not_found("artifact with id", ", ".join(map(str, sorted(missing))), ())
         return walk(self.loader, start, direction, Bounds(**bounds))
 
-    def _runs(self) -> Iterator[PipelineRunView]:
-        for page in self.loader.newest_runs():
-            cohort = Cohort(self.loader, page)
-            for run in page:
-                yield PipelineRunView(run, cohort)
+    def _named(self, parts: list[str]) -> PipelineView | PipelineRunView | StepView | ArtifactView:
+        if not 1 <= len(parts) <= 4:  # noqa: PLR2004
+            raise UsageError(
+                f"a path has one to four parts, not {len(parts)}", hint="pipeline/run/step/output"
+            )
+        name = unquote_part(parts[0])
+        if len(parts) == 1:
+            return self.pipelines[name]
+        # A run that another writer linked to no pipeline is of the pipeline ``.
+        run_name = unquote_part(parts[1])
+        run = self.pipelines[name].get_run(run_name) if name else Runs(self.loader, "")[run_name]
+        if len(parts) == 2:  # noqa: PLR2004
+            return run
+        step = run.get_step_at(parts[2])
+        return step if len(parts) == 3 else step.get_output_at(parts[3])  # noqa: PLR2004
+
+    def _start(self, artifact: object) -> int:
+        """Return the id of an artifact that is one of this store, as far as it says where it is from."""
+        if getattr(artifact, "origin", self.loader.origin) != self.loader.origin:
+            raise UsageError(
+                f"{artifact!r} is of another store, whose ids mean other things here",
+                hint="find it here: store.artifacts_at(artifact.uri)",
+            )
+        # An artifact of any kind has a URI: a view, a record, the output of a step that was recorded.
+        return _known_id("artifact", artifact.id if hasattr(artifact, "uri") else artifact)  # type: ignore[attr-defined]
 
     def _artifact(self, record: Artifact) -> ArtifactView:
         return ArtifactView(record, self.loader)
 
 
-class Pipelines:
-    """A store's pipelines, oldest first; `pipelines["churn"]` is one of them."""
+def _number(digits: str) -> int:
+    # int() refuses thousands of digits, and no id has more than 19.
+    return int(digits) if len(digits) < 20 else 0  # noqa: PLR2004
 
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
 
-    def __iter__(self) -> Iterator[PipelineView]:
-        return (PipelineView(each, self._loader) for each in self._all())
+def _known_id(what: str, given: object) -> int:
+    """Return an id as the store may hold it; 0, which none has, for one that is out of its range.
 
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._loader.find_pipeline(name) is not None
-
-    def __getitem__(self, name: str) -> PipelineView:
-        found = self._loader.find_pipeline(name)
-        if found is None:
-            raise not_found("pipeline named", name, [each.name for each in self._all()])
-        return PipelineView(found, self._loader)
-
-    def __repr__(self) -> str:
-        return f"<Pipelines {', '.join(each.name for each in self._all()[:10])}>"
-
-    def _all(self) -> list[Pipeline]:
-        return self._loader.pipelines()
+    Raises:
+        UsageError: It is no whole number.
+    """
+    try:
+        number = 0 if isinstance(given, bool) else operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError(
+            f"the id of a {what} is a whole number, not a {type(given).__qualname__}",
+            hint="store.get(path) takes a path: pipeline/run/step/output",
+        ) from None
+    return number if 0 < number <= _MAX_ID else 0

@@ -54,6 +54,27 @@ def loads(text: str) -> Any:
         ) from error
 
 
+def same(a: object, b: object) -> bool:
+    """Return whether two values are equal in every part, and of the same types in every part.
+
+    `1`, `1.0` and `True` are other; NaN is NaN; a dict's order does not count.
+    """
+    return _exact(a) == _exact(b)
+
+
+def _exact(value: Any) -> str:
+    kind = type(value).__name__
+    if isinstance(value, list | tuple):
+        return f"{kind}[{','.join(map(_exact, value))}]"
+    if isinstance(value, dict):
+        items = sorted(f"{_exact(key)}:{_exact(item)}" for key, item in value.items())
+        return f"{kind}{{{','.join(items)}}}"
+    try:
+        return dumps(value)
+    except InvalidValueError:  # a message that another writer packed
+        return f"{kind} {value!r}"
+
+
 def _encode(value: Any, path: str, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         raise InvalidValueError(

@@ -251,7 +251,9 @@ def test_runs_are_listed_as_a_plain_table(zen: Command, db: Path) -> None:
 
 def test_runs_are_chosen_by_pipeline_filter_and_limit(zen: Command, db: Path) -> None:
     def names(*args: str) -> list[str]:
-        return [run["name"] for run in zen("runs", "list", "--store", db, "-o", "json", *args).data]
+        return [
+            run["name"] for run in json.loads(zen("runs", "list", "--store", db, "-o", "json", *args).out)
+        ]
 
     assert names() == ["a/b", "two", "one"]
     assert names("--pipeline", "churn") == ["two", "one"]
@@ -262,7 +264,8 @@ def test_runs_are_chosen_by_pipeline_filter_and_limit(zen: Command, db: Path) ->
 
 def test_artifacts_are_chosen_by_type_filter_and_limit(zen: Command, db: Path) -> None:
     def uris(*args: str) -> list[str]:
-        return [each["uri"] for each in zen("artifacts", "list", "--store", db, "-o", "json", *args).data]
+        listed = zen("artifacts", "list", "--store", db, "-o", "json", *args)
+        return [each["uri"] for each in json.loads(listed.out)]
 
     assert uris("--type", "Model") == ["s3://model-two", "s3://model-one"]
     assert uris("--where", "properties.auc > 0.5 and uri like '%one'") == ["s3://model-one"]
@@ -272,13 +275,19 @@ def test_artifacts_are_chosen_by_type_filter_and_limit(zen: Command, db: Path) -
 def test_pipelines_are_chosen_by_filter_and_limit(zen: Command, db: Path) -> None:
     listed = zen("pipelines", "list", "--store", db, "-o", "json", "--where", "name = other").data
     assert [each["name"] for each in listed] == ["other"]
-    assert len(zen("pipelines", "list", "--store", db, "-o", "json", "--limit", 1).data) == 1
+    assert len(json.loads(zen("pipelines", "list", "--store", db, "-o", "json", "--limit", 1).out)) == 1
 
 
-def test_a_list_that_was_cut_says_so_beside_the_output(zen: Command, db: Path) -> None:
-    assert "--limit shows more" in zen("runs", "list", "--store", db, "--limit", 2).err
-    assert "--limit shows more" in zen("artifacts", "list", "--store", db, "--limit", 2).err
-    assert zen("runs", "list", "--store", db).err == ""
+@pytest.mark.parametrize("form", FORMS)
+def test_a_list_that_was_cut_says_so_beside_the_output(zen: Command, db: Path, form: str) -> None:
+    note = "these are the first 1, and there are more: --limit shows them\n"
+    for what, count in (("runs", 3), ("artifacts", 9), ("pipelines", 2)):
+        cut = zen(what, "list", "--store", db, "--limit", 1, "-o", form)
+        assert (cut.code, cut.err) == (0, note)
+        whole = zen(what, "list", "--store", db, "--limit", count, "-o", form)
+        assert (whole.code, whole.err) == (0, "")
+        if form == "json":
+            assert (len(json.loads(cut.out)), len(json.loads(whole.out))) == (1, count)
 
 
 def test_an_empty_list_is_still_in_its_form(zen: Command, db: Path) -> None:
@@ -297,7 +306,7 @@ def test_values_without_a_form_in_json_are_text(zen: Command, db: Path) -> None:
 
 
 def test_times_are_iso_8601_in_utc(zen: Command, db: Path, store: zm.Store) -> None:
-    (listed,) = zen("runs", "list", "--store", db, "-o", "json", "--limit", 1).data
+    listed = zen("runs", "list", "--store", db, "-o", "json").data[0]
     assert datetime.fromisoformat(listed["started_at"]) == store.get_run("a/b").started_at
     assert listed["started_at"].endswith("+00:00")
 
@@ -403,7 +412,7 @@ def test_an_imported_artifact_has_no_producer(zen: Command, db: Path) -> None:
     assert "producer    none: it was imported" in zen("artifacts", "show", 1, "--store", db).out
 
 
-def test_an_artifact_of_a_step_without_a_run_has_no_path(zen: Command, tmp_path: Path) -> None:
+def test_an_artifact_of_a_step_without_a_run_has_its_uri_for_a_path(zen: Command, tmp_path: Path) -> None:
     import ml_metadata
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -416,23 +425,29 @@ def test_an_artifact_of_a_step_without_a_run_has_no_path(zen: Command, tmp_path:
         mlmd.Execution(type_id=step_type), [(mlmd.Artifact(type_id=artifact_type, uri="u:1"), event)], []
     )
     shown = zen("artifacts", "show", 1, "--store", database, "-o", "json").data
-    assert (shown["path"], shown["producer"]["id"]) == (None, 1)
-    assert "path" not in zen("artifacts", "show", 1, "--store", database).out
+    assert (shown["path"], shown["producer"]["id"]) == ("u:1", 1)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_why_is_told_in_each_form(zen: Command, db: Path, store: zm.Store, form: str) -> None:
     path = "churn/two/train/model"
-    why = str(store.get_artifact(path).why())
-    assert "with depth = 4 (3 in the run before)" in why
+    why = store.get_artifact(path).why()
+    assert "with depth = 4 (3 in the run before)" in str(why)
     ended = zen("artifacts", "show", path, "--why", "--store", db, "-o", form)
     if form == "table":
         assert ended.out.endswith(f"\n\n{why}\n")
     elif form == "csv":
-        assert json.loads(ended.rows[0]["why"]) == why
+        assert json.loads(ended.rows[0]["why"]) == plain(why.to_dict())
     else:
-        assert yaml.safe_load(ended.out)["why"] == why  # YAML reads JSON too
+        assert yaml.safe_load(ended.out)["why"] == plain(why.to_dict())  # YAML reads JSON too
     assert "why" not in zen("artifacts", "show", path, "--store", db, "-o", form).out
+
+
+@pytest.mark.parametrize("command", [["artifacts", "show"], ["lineage"]])
+def test_an_artifact_is_named_by_its_uri(zen: Command, db: Path, command: list[str]) -> None:
+    args = ("--store", db, "-o", "json")
+    assert zen(*command, "s3://raw", *args).data == zen(*command, 1, *args).data
+    assert "no artifact has the URI" in zen(*command, "s3://nowhere", *args).err
 
 
 # --- lineage --------------------------------------------------------------------------------------
@@ -739,19 +754,94 @@ def test_a_call_that_cannot_be_read_ends_with_2(zen: Command, args: list[str]) -
     assert ended.err.startswith("Usage: zen-mlmd")
 
 
-def test_another_exception_is_a_bug_and_shows_where(db: Path) -> None:
+@pytest.mark.parametrize("args", ["runs list", "artifacts list -o json", "lineage 5", "--help"])
+def test_an_output_that_cannot_be_written_is_told(db: Path, args: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "zen_mlmd",
+        *args.split(),
+        *([] if "help" in args else ["--store", str(db)]),
+    ]
     with Path("/dev/full").open("w") as full:  # what is written there fails
         done = subprocess.run(
-            [sys.executable, "-m", "zen_mlmd", "runs", "list", "--store", str(db)],
-            env=environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+            command, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert done.returncode != 0
-    assert "Traceback (most recent call last)" in done.stderr
-    assert "No space left on device" in done.stderr
+    assert (done.returncode, done.stderr) == (1, "the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_nobodys(db: Path, closed: str) -> None:
+    script = f"{shlex.join([sys.executable, '-m', 'zen_mlmd', 'runs', 'list', '--store', str(db)])} {closed}"
+    before = hashlib.sha256(db.read_bytes()).hexdigest()
+    done = subprocess.run(
+        ["sh", "-c", script], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("pipeline ") is closed.startswith("2")
+    assert hashlib.sha256(db.read_bytes()).hexdigest() == before
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), OSError("a bug"), PermissionError(13, "no"), OSError(28, "full", "a file")]
+)
+def test_another_exception_is_a_bug_and_is_raised(
+    zen: Command, db: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(zm.Store, "list_runs", fail)
+    with pytest.raises(type(error)):
+        zen("runs", "list", "--store", db)
+
+
+NOT_UTF8 = b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["artifacts", "show", "\u00b2"], "no pipeline named"),
+        (["artifacts", "show", "9" * 23], "no artifact with id"),
+        (["artifacts", "show", "9" * 5000], "no artifact with id"),
+        (["lineage", "\u00b2"], "no pipeline named"),
+        (["lineage", "9" * 23], "no artifact with id"),
+        (["lineage", NOT_UTF8], "no pipeline named"),
+        (["runs", "show", NOT_UTF8], "no run named"),
+        (["runs", "diff", NOT_UTF8, "one"], "no run named"),
+        (["runs", "list", "--pipeline", NOT_UTF8], "no pipeline named"),
+        (["artifacts", "show", b"a/" + NOT_UTF8], "no pipeline named"),
+        (["runs", "list", "--where", b"status = " + NOT_UTF8], "is nothing that status can be"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_is_no_name_or_number_is_told(db: Path, args: list[Any], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "zen_mlmd", *args, "--store", str(db)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_type_that_is_no_name_has_no_artifacts(zen: Command, db: Path) -> None:
+    ended = zen("artifacts", "list", "--type", "\udcff", "--store", db)
+    assert (ended.code, ended.err) == (0, "there are none\n")
+
+
+def test_an_older_schema_is_told_with_a_command(zen: Command, tmp_path: Path) -> None:
+    copy = tmp_path / "zenml.db"
+    shutil.copyfile(ROOT / "tests" / "data" / "zenml_0132_basic3.db", copy)
+    ended = zen("runs", "list", "--store", copy)
+    assert ended.code == 1
+    (command,) = re.findall(r"python -c '([^']+)'", ended.err)
+    subprocess.run([sys.executable, "-c", command.replace("URL", str(copy))], env=environment(), check=True)
+    assert zen("runs", "list", "--store", copy, "-o", "json").data
 
 
 def test_ctrl_c_ends_quietly_with_130() -> None:
@@ -925,6 +1015,19 @@ def test_a_narrow_terminal_breaks_names_and_keeps_times_whole(
     assert "".join(line[-12:].strip() for line in rows).endswith("s3://score-two")
 
 
+def test_a_terminal_too_narrow_for_a_table_is_sent_each_cell_in_full(db: Path) -> None:
+    for columns in (40, 20):
+        sent = run_on_terminal("runs", "list", "--store", db, columns=columns)
+        lines = sent.splitlines()
+        assert lines[0].split() == ["pipeline", "name", "status", "started", "(UTC)", "took"]
+        assert [line.split()[:3] for line in lines[1:]] == [
+            ["other", "a/b", "failed"],
+            ["churn", "two", "completed"],
+            ["churn", "one", "completed"],
+        ]
+    assert "─" in run_on_terminal("runs", "list", "--store", db, columns=60)
+
+
 def test_no_colour_where_the_user_wants_none(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     sent = run_process("runs", "list", "--store", db, FORCE_COLOR="1")
@@ -1063,16 +1166,30 @@ def test_the_quickstart_shows_a_run_its_lineage_and_why_and_can_be_repeated(tmp_
     ]
 
 
-def test_the_quickstart_ends_with_a_command_that_works_as_it_stands(tmp_path: Path) -> None:
-    folder = "a b/50% off? #1"
-    ended = run_process("quickstart", "--folder", folder, cwd=tmp_path)
-    assert ended.code == 0
-    *_, title, command = ended.out.splitlines()
-    name, *args = shlex.split(command)
-    assert (title, name) == ("Now try:", "zen-mlmd")
-    tried = run_process(*args, cwd=tmp_path)
-    assert (tried.code, tried.err) == (0, "")
-    assert "evaluate" in tried.out
+@pytest.mark.parametrize("how", ["by its name", "by its path", "as a module"])
+def test_the_quickstart_ends_with_a_command_that_works_as_it_stands(tmp_path: Path, how: str) -> None:
+    program = Path(sys.executable).with_name("zen-mlmd")
+    called = [sys.executable, "-m", "zen_mlmd"] if how == "as a module" else [str(program)]
+    path = f"{program.parent if how == 'by its name' else ''}:/usr/bin:/bin".lstrip(":")
+    shell = {**environment(), "PATH": path}
+    done = subprocess.run(
+        [*called, "quickstart", "--folder", "a b/50% off? #1"],
+        env=shell,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, title, command = done.stdout.splitlines()
+    assert title == "Now try:"
+    assert command.split()[0] == {"by its name": "zen-mlmd", "by its path": str(program)}.get(
+        how, sys.executable
+    )
+    tried = subprocess.run(
+        command, shell=True, env=shell, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert "evaluate" in tried.stdout
 
 
 def test_what_the_quickstart_recorded_is_real(zen: Command, tmp_path: Path) -> None:

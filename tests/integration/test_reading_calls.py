@@ -5,30 +5,39 @@ Counted at the service port, where each call is a round trip to a server.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
-from zen_mlmd import SqliteConfig, Status, Store
+from zen_mlmd import SqliteConfig, Status, Store, open_store
+from zen_mlmd.errors import NotFoundError
 from zen_mlmd.reading.runs import PipelineRunView
 from zen_mlmd.service.base import MetadataService
 from zen_mlmd.service.client import Client
 
 
 class CountingService(MetadataService):
-    """Counts the calls to another service."""
+    """Counts the calls to another service, and the nodes that it gave."""
 
     def __init__(self, service: MetadataService) -> None:
         self.location = service.location
         self.calls: Counter[str] = Counter()
+        self.nodes: Counter[str] = Counter()
         self._service = service
 
     def call(self, method: str, request: Any) -> Any:
         self.calls[method] += 1
-        return self._service.call(method, request)
+        response = self._service.call(method, request)
+        for field in ("contexts", "executions", "artifacts"):
+            self.nodes[field] += len(getattr(response, field, ()))
+        return response
 
     def close(self) -> None:
         self._service.close()
@@ -195,3 +204,152 @@ def test_outputs_taken_from_the_cache_know_their_producers_without_a_call_each(t
         assert all(step.output.is_cached for step in steps)
         assert all(step.input.is_cached for step in steps[1:])
         assert store.calls <= 12, store.service.calls
+
+
+# -- a store of many runs ----------------------------------------------------------------------------
+
+MANY = 2_000
+
+
+def copied(node: Any, **fields: Any) -> Any:
+    """Return a node as it was before it was in a store, with other fields."""
+    copy = type(node)()
+    copy.CopyFrom(node)
+    for field in ("id", "name", "create_time_since_epoch", "last_update_time_since_epoch"):
+        copy.ClearField(field)
+    for field, value in fields.items():
+        setattr(copy, field, value)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2,000 runs of `churn` of a step each, and before them one of `rare`: rows copied from recorded ones."""
+    made = tmp_path_factory.mktemp("many") / "metadata.db"
+    with open_store(made) as store:
+        for pipeline in ("rare", "churn"):
+            with store.record_run(pipeline, name=f"{pipeline}-first") as run, run.step("train") as step:
+                step.log_output("model", uri="mem://model", type="Model")
+        call, client = store.loader.client.service.call, store.loader.client
+        run_context, pipeline_context = (
+            client.context(kind, name)
+            for kind, name in (("pipeline_run", "churn-first"), ("pipeline", "churn"))
+        )
+        assert run_context is not None
+        assert pipeline_context is not None
+        execution = client.executions([step.id])[step.id]
+        contexts, executions = rpc.PutContextsRequest(), rpc.PutExecutionsRequest()
+        for number in range(MANY - 1):
+            contexts.contexts.append(copied(run_context, name=f"churn-{number}"))
+            copy = copied(execution, name=f"step-{number}")
+            noted = json.loads(copy.custom_properties["zen_mlmd.step"].string_value)
+            copy.custom_properties["zen_mlmd.step"].string_value = json.dumps(
+                {**noted, "run": f"churn-{number}"}
+            )
+            executions.executions.append(copy)
+        runs = call("PutContexts", contexts).context_ids
+        steps = call("PutExecutions", executions).execution_ids
+        links, members = rpc.PutParentContextsRequest(), rpc.PutAttributionsAndAssociationsRequest()
+        for run_id, step_id in zip(runs, steps, strict=True):
+            links.parent_contexts.add(child_id=run_id, parent_id=pipeline_context.id)
+            for context in (run_id, pipeline_context.id):
+                members.associations.add(execution_id=step_id, context_id=context)
+        call("PutParentContexts", links)
+        call("PutAttributionsAndAssociations", members)
+    return made
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: [store.pipelines["churn"].latest_run],
+        lambda store: [store.get("churn/latest")],
+        lambda store: store.list_runs(pipeline="churn", limit=5),
+        lambda store: store.list_runs(limit=5),
+        lambda store: store.pipelines["churn"].runs[:5],
+        lambda store: [store.pipelines["churn"].runs[0]],
+        lambda store: [store.pipelines["churn"].get_run_for_completed_step("train")],
+    ],
+)
+def test_the_newest_runs_of_many_are_read_alone(many: Path, ask: Any) -> None:
+    with CountedStore(many) as store:
+        found = ask(store)
+        names = [run.name for run in found]
+        assert names == [f"churn-{MANY - 2 - number}" for number in range(len(found))]
+        assert store.calls <= 6, store.service.calls
+        assert store.service.nodes["contexts"] <= 105
+        assert store.service.nodes["executions"] <= 1
+        # Looking into them reads them and no others.
+        assert [[step.name for step in run.step_runs] for run in found] == [["train"]] * len(found)
+        assert store.service.nodes["executions"] <= 6
+
+
+def test_a_run_that_is_not_there_is_told_without_reading_all(many: Path) -> None:
+    with CountedStore(many) as store:
+        with pytest.raises(NotFoundError) as caught:
+            store.pipelines["churn"].get_run("churn-1998x")
+        assert "churn-1998" in caught.value.hint
+        assert store.calls <= 4, store.service.calls
+
+
+def test_the_second_run_of_a_listing_does_not_read_the_whole_pipeline(many: Path) -> None:
+    with CountedStore(many) as store:
+        runs = iter(store.pipelines["churn"].runs)
+        for _ in range(8):
+            assert len(next(runs).step_runs) == 1
+        assert store.service.nodes["executions"] == 8
+
+
+def test_all_runs_of_many_are_listed_in_order_and_those_of_a_rare_pipeline_found(many: Path) -> None:
+    with CountedStore(many) as store:
+        expected = [f"churn-{number}" for number in range(MANY - 2, -1, -1)]
+        found = [run.name for run in store.pipelines["churn"].runs]
+        assert found == [*expected, "churn-first"]
+        assert [run.name for run in store.runs] == [*found, "rare-first"]
+        assert store.pipelines["rare"].run_names == ["rare-first"]
+        assert len(store.pipelines["churn"].runs) == MANY
+
+
+def test_all_steps_of_many_runs_take_few_calls(many: Path) -> None:
+    with CountedStore(many) as store:
+        assert [run.step_names for run in store.pipelines["churn"].runs] == [["train"]] * MANY
+        # Run by run while they are few of all, then by their pipeline.
+        assert store.service.calls["GetExecutionsByContext"] <= 40
+        assert store.service.calls["GetContexts"] + store.service.calls["GetContextsByType"] <= 9
+
+
+def test_artifacts_of_a_type_are_a_page_and_then_all(tmp_path: Path) -> None:
+    path = tmp_path / "artifacts.db"
+    plain = metadata_store.MetadataStore(SqliteConfig(path=str(path)).connection_config())
+    kinds = [plain.put_artifact_type(mlmd.ArtifactType(name=name)) for name in ("Data", "Model")]
+    ids = plain.put_artifacts(
+        [mlmd.Artifact(type_id=kinds[number % 2], uri=f"mem://{number}") for number in range(700)]
+    )
+    del plain
+    with CountedStore(path) as store:
+        assert [each.id for each in store.list_artifacts(type="Model")] == ids[::-2]
+        assert store.service.calls["GetArtifactsByType"] == 2
+        assert [each.id for each in store.list_artifacts(type="Data", limit=100)] == ids[-2::-2][:100]
+        assert store.service.calls["GetArtifactsByType"] == 3
+        assert [each.id for each in store.artifacts] == ids[::-1]
+        assert list(store.list_artifacts(type="Nothing")) == []
+
+
+def test_the_newest_run_of_another_writer_is_found_by_its_own_links(tmp_path: Path) -> None:
+    """As TFX 1.11 and newer write them: nothing on the run says whose it is."""
+    path = tmp_path / "plain.db"
+    plain = metadata_store.MetadataStore(SqliteConfig(path=str(path)).connection_config())
+    kinds = [plain.put_context_type(mlmd.ContextType(name=name)) for name in ("pipeline", "pipeline_run")]
+    pipelines = plain.put_contexts([mlmd.Context(type_id=kinds[0], name=name) for name in "pq"])
+    for number in range(150):
+        (run,) = plain.put_contexts([mlmd.Context(type_id=kinds[1], name=f"r{number:03}")])
+        plain.put_parent_contexts([mlmd.ParentContext(child_id=run, parent_id=pipelines[number % 2])])
+    del plain
+    with CountedStore(path) as store:
+        assert store.pipelines["p"].latest_run.name == "r148"
+        assert store.service.calls["GetChildrenContextsByContext"] == 0
+        assert store.calls <= 12, store.service.calls
+    with CountedStore(path) as store:
+        assert store.pipelines["q"].run_names == [f"r{number:03}" for number in range(149, 0, -2)]
+        assert store.service.calls["GetParentContextsByContext"] <= 8
+        assert store.service.calls["GetChildrenContextsByContext"] == 2

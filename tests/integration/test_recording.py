@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 import zen_mlmd as zm
 from tests.services.grpc_server import GrpcServer
@@ -19,6 +21,7 @@ from zen_mlmd.errors import (
     RunExistsError,
     UsageError,
 )
+from zen_mlmd.service.client import resend
 from zen_mlmd.store import Store
 
 
@@ -265,6 +268,45 @@ def test_an_input_given_at_the_start_cannot_be_given_again(store: Store) -> None
         pytest.raises(UsageError, match="was given"),
     ):
         step.log_input("b", raw)
+
+
+def test_what_is_imported_again_is_the_same_artifact(store: Store) -> None:
+    first = store.import_artifact("s3://raw", type="Examples", properties={"span": 3, "rate": 1e-9})
+    with store.record_run("p") as run, run.step("s", inputs={"rows": first}) as step:
+        step.log_output("model", uri="s3://model", type="Model")
+    for same_again in ({}, {"properties": {"span": 3}}, {"properties": {"rate": 1e-9, "span": 3}}):
+        assert store.import_artifact("s3://raw", type="Examples", **same_again) == first
+    with store.record_run("p") as run:
+        assert run.import_artifact("s3://raw", type="Examples").id == first.id
+    # What a step made is what it is, too.
+    assert store.import_artifact("s3://model", type="Model").producer_step == store.get_step(step.id)
+    assert len(store.list_artifacts()) == 2
+
+
+def test_what_is_other_is_imported_as_another_artifact(store: Store) -> None:
+    first = store.import_artifact("s3://raw", type="Examples", properties={"span": 3, "x": [1]})
+    others = [
+        store.import_artifact("s3://RAW", type="Examples"),
+        store.import_artifact("s3://raw", type="Dataset"),
+        store.import_artifact("s3://raw", type="Examples", properties={"span": 4}),
+        store.import_artifact("s3://raw", type="Examples", properties={"span": 3, "more": None}),
+        store.import_artifact("s3://raw", type="Examples", properties={"x": [1.0]}),
+        store.import_artifact("s3://raw", type="Examples", properties={"span": 3}, reimport=True),
+    ]
+    assert len({first, *others}) == 7
+    # Of several that fit, the newest.
+    assert store.import_artifact("s3://raw", type="Examples") == others[-1]
+
+
+def test_an_artifact_that_is_not_live_is_not_imported_again(store: Store) -> None:
+    first = store.import_artifact("s3://raw")
+    (node,) = store.loader.client.artifacts([first.id]).values()
+    node.state = mlmd.Artifact.DELETED
+    store.loader.client.write("PutArtifacts", rpc.PutArtifactsRequest(artifacts=[node]), resend)
+    assert store.get_artifact(first.id).record.state == "deleted"
+    second = store.import_artifact("s3://raw")
+    assert second != first
+    assert store.import_artifact("s3://raw") == second
 
 
 def test_standard_types_are_registered_as_tfx_does(store: Store) -> None:

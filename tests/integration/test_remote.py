@@ -237,7 +237,7 @@ def test_a_message_above_the_servers_limit_is_told(narrow: GrpcServer) -> None:
 def test_a_message_above_our_own_limit_is_told(narrow: GrpcServer) -> None:
     with zm.open_store(f"kubeflow://{narrow.address}") as store:
         for _ in range(5):
-            store.import_artifact("s3://b/rows", properties={"note": "x" * 1_000})
+            store.import_artifact("s3://b/rows", properties={"note": "x" * 1_000}, reimport=True)
     config = zm.KubeflowConfig(port=narrow.port, max_message_bytes=3_000)
     with zm.open_store(config) as store:
         sent = refusal(
@@ -255,7 +255,7 @@ def test_answers_larger_than_grpcs_own_limit_arrive(tmp_path: Path) -> None:
         zm.open_store(f"kubeflow://{server.address}") as store,
     ):
         for _ in range(6):
-            store.import_artifact("s3://b/rows", properties={"note": "x" * 2**20})
+            store.import_artifact("s3://b/rows", properties={"note": "x" * 2**20}, reimport=True)
         assert sum(len(each.properties["note"]) for each in store.artifacts) == 6 * 2**20
         small = zm.KubeflowConfig(port=server.port, max_message_bytes=4 * 2**20)
         refusal(StoreError, lambda: list(zm.open_store(small).artifacts))

@@ -7,7 +7,9 @@ import math
 import pickle
 import time
 from decimal import Decimal
+from pathlib import Path, PurePosixPath
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from zen_mlmd.errors import FilterSyntaxError
 from zen_mlmd.model import EventType, Status
+from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
 from zen_mlmd.reading.filters import MISSING, Filter, Lookup, Name, compile_filter
 
 UTC = dt.timezone.utc
@@ -107,6 +110,14 @@ def failure(text: str, names: tuple[str, ...] | None = None) -> FilterSyntaxErro
         ("x not in (1, 2)", 2, False),
         ("x not in (a, b)", 2, False),
         ("x in ('a', b, null)", "b", True),
+        ("x = raw/rows.csv", Path("raw/rows.csv"), True),
+        ("x != other", PurePosixPath("/raw"), True),
+        ("x > a", PurePosixPath("b"), True),
+        ("x = 12345678-1234-5678-1234-567812345678", UUID(int=0x12345678123456781234567812345678), True),
+        ("x = '3'", UUID(int=3), False),
+        ("x like '%.csv'", PurePosixPath("raw/rows.csv"), True),
+        ("x not like '%.csv'", PurePosixPath("raw/rows.csv"), False),
+        ("x like '%0003'", UUID(int=3), True),
     ],
 )
 def test_one_comparison(text: str, value: object, expected: bool) -> None:
@@ -417,6 +428,72 @@ def test_a_name_that_is_not_known_is_an_error_with_the_nearest() -> None:
 
 def test_a_name_is_known_by_its_first_part() -> None:
     assert compile_filter("parameters.x = 1", names=["parameters"]).names == {("parameters", "x")}
+
+
+# --- what a name stands for ------------------------------------------------------------------------
+
+FIELDS = {
+    "id": NUMBER,
+    "name": TEXT,
+    "status": Field("text", tuple(Status)),
+    "started_at": MOMENT,
+    "parameters": KEYS,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("status = complete", "did you mean completed? it is one of: pending, running, completed, cached"),
+        ("status in (completed, faild)", "did you mean failed?"),
+        ("status = true", "it is one of: pending"),
+        ("status = 3", "it is one of: pending"),
+        ("id > x", "it is a number"),
+        ("id = '3'", "it is a number"),
+        ("id in (3, true)", "it is a number"),
+        ("id = 2026-11-01", "it is a number"),
+        ("started_at > foo", "it is a time: 2026-11-01"),
+        ("started_at = 3", "it is a time"),
+        ("started_at like '2026%'", "use =, <, > or `in`"),
+        ("id not like '3%'", "use =, <, > or `in`"),
+        ("parameters = 3", "name one of them: parameters.NAME"),
+        ("parameters is null", "name one of them"),
+        ("not (name = a and parameters in (1))", "name one of them"),
+        ("name.first = a", "write name alone"),
+        ("status.x is null", "write status alone"),
+    ],
+)
+def test_what_could_match_no_record_is_an_error(text: str, hint: str) -> None:
+    with pytest.raises(FilterSyntaxError) as caught:
+        compile_filter(text, names=FIELDS)
+    assert caught.value.hint.startswith(hint)
+    assert "at column" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "status = COMPLETED or status in (failed, 'Canceled', null)",
+        "status like '%ed' and status != cached",
+        "id > 3 and id in (1, 2.5, nan) and id is not null",
+        "started_at > now-7d and started_at <= '2026-11-01' and started_at = null",
+        "name = 3 or name = true or name = 2026-11-01 or name like 'a%'",
+        "parameters.x = 3 or parameters.a.b = x or parameters.c is null",
+    ],
+)
+def test_what_could_match_is_none(text: str) -> None:
+    assert str(compile_filter(str(compile_filter(text, names=FIELDS)), names=FIELDS))
+
+
+def test_a_choice_matches_a_plain_text_in_any_case_of_the_filter() -> None:
+    state = compile_filter("state = LIVE", names={"state": Field("text", ("live", "deleted"))})
+    assert state.matches(lookup(state="live"))
+    assert not state.matches(lookup(state="deleted"))
+    assert str(state) == "state = LIVE"
+
+
+def test_names_without_fields_are_compared_with_anything() -> None:
+    assert compile_filter("status = complete and x.y > z", names=("status", "x"))
 
 
 # --- errors ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.graph import LineageGraph, Node
+from zen_mlmd.lineage.paths import components
 from zen_mlmd.model import Artifact, Event, EventType, Slot, Status, StepRun
 
 STEP_IDS = 1000  # added to a step's number, so that no step shares its id with an artifact by chance
@@ -205,6 +206,29 @@ def test_a_dense_cycle_does_not_hang() -> None:
     assert all(len(set(path)) == len(path) for path in found)
 
 
+@pytest.mark.parametrize("cycles", [[0], [1_000], [1_999], [0, 500, 1_000, 1_999]])
+def test_a_cycle_somewhere_in_a_long_chain_costs_nothing_elsewhere(cycles: list[int]) -> None:
+    # The step `i` takes the artifact `i` and gives `i + 1`; on a cycle it takes that one too.
+    length = 2_000
+    steps: dict[int, tuple[list[int], list[int]]] = {i: ([i], [i + 1]) for i in range(length)}
+    for i in cycles:
+        steps[i] = ([i, i + 1], [i + 1])
+    chain = graph(steps)
+    start = time.perf_counter()
+    (found,) = chain.paths(0, length)
+    assert len(found) == 2 * length + 1
+    assert time.perf_counter() - start < 2
+
+
+def test_a_way_round_a_cycle_is_another_way() -> None:
+    # 0 -> [0] -> 1 -> [1] -> 2 -> [2] -> 1 closes a cycle; both of 1 and 2 lead on to 3.
+    turning = graph({0: ([0], [1]), 1: ([1], [2, 3]), 2: ([2], [1]), 3: ([2, 3], [4])})
+    assert set(turning.paths(0, 4)) == {
+        (a(0), s(0), a(1), s(1), a(2), s(3), a(4)),
+        (a(0), s(0), a(1), s(1), a(3), s(3), a(4)),
+    }
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> LineageGraph:
     artifacts = st.lists(st.integers(0, 6), max_size=3, unique=True)
@@ -234,6 +258,17 @@ def test_every_answer_is_that_of_networkx_cycles_and_all(whole: LineageGraph, da
         found = whole.paths(source, target, limit=10_000)
         assert len(found) == len(set(found))
         assert set(found) == expected
+
+
+@given(graphs())
+def test_nodes_are_in_one_component_if_they_are_on_a_cycle_together(whole: LineageGraph) -> None:
+    oracle = _without_reuse(whole)
+    found: dict[int, set[Node]] = {}
+    for node, number in components(list(oracle), {each: list(oracle[each]) for each in oracle}).items():
+        found.setdefault(number, set()).add(node)
+    assert sorted(map(sorted, found.values())) == sorted(
+        map(sorted, nx.strongly_connected_components(oracle))
+    )
 
 
 @given(graphs())

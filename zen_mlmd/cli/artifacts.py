@@ -14,11 +14,10 @@ from zen_mlmd.cli.options import (
     store_option,
     where_option,
 )
-from zen_mlmd.cli.output import Column, note_limit, print_data, print_facts, print_rows
+from zen_mlmd.cli.output import Column, cut_at, print_data, print_facts, print_rows
 from zen_mlmd.cli.safe import safe, safe_lines
 
 if TYPE_CHECKING:
-    from zen_mlmd.reading.artifacts import ArtifactView
     from zen_mlmd.reading.steps import StepView
 
 _CONTENT = ("size_bytes", "content_hash", "data_type")
@@ -42,7 +41,7 @@ def list_artifacts(type_: str | None, where: str | None, limit: int, output: str
     In Python: store.list_artifacts(where, type=..., limit=...).to_dicts()
     """
     with open_to_read() as store:
-        rows = store.list_artifacts(where, type=type_, limit=limit).to_dicts()
+        rows = store.list_artifacts(where, type=type_, limit=limit + 1).to_dicts()
     columns = [
         Column("id", "id", whole=True, right=True),
         Column("type", "type"),
@@ -50,9 +49,7 @@ def list_artifacts(type_: str | None, where: str | None, limit: int, output: str
         Column("size_bytes", "bytes", whole=True, right=True),
         Column("uri", "uri"),
     ]
-    print_rows(rows, output, fields=ARTIFACT_FIELDS, columns=columns)
-    if output == "table" and len(rows) == limit:
-        note_limit(limit)
+    print_rows(cut_at(limit, rows), output, fields=ARTIFACT_FIELDS, columns=columns)
 
 
 @artifacts.command("show")
@@ -61,7 +58,7 @@ def list_artifacts(type_: str | None, where: str | None, limit: int, output: str
 @output_option
 @store_option
 def show_artifact(artifact: str, why: bool, output: str) -> None:
-    """Show an artifact. ARTIFACT is its id, or pipeline/run/step/output, as churn/latest/train/model.
+    """Show an artifact. ARTIFACT is its id, its URI, or a path, as churn/latest/train/model.
 
     In Python: artifact = store.get_artifact("churn/latest/train/model"); artifact.to_dict(),
     artifact.producer_step, artifact.consumers, artifact.why()
@@ -69,32 +66,23 @@ def show_artifact(artifact: str, why: bool, output: str) -> None:
     with open_to_read() as store:
         found = store.get_artifact(artifact)
         about = found.to_dict()
-        about["path"] = _path(found)
+        about["path"] = found.path
         about["producer"] = _brief(found.producer_step)
         about["consumers"] = [_brief(step) for step in found.consumers]
-        explained = str(found.why()) if why else None
+        explained = found.why() if why else None
     if output == "table":
         producer, consumers = about.pop("producer"), about.pop("consumers")
         taken = {f"consumer {place}": _line(step) for place, step in enumerate(consumers, 1)}
         print_facts({**about, "producer": _line(producer), **taken})
         if explained is not None:
-            click.echo(f"\n{safe_lines(explained)}")
+            click.echo(f"\n{safe_lines(str(explained))}")
         return
     if explained is not None:
-        about["why"] = explained
+        about["why"] = explained.to_dict()
     if output == "csv":
         print_rows([about], output, fields=list(about), columns=())
     else:
         print_data(about, output)
-
-
-def _path(artifact: ArtifactView) -> str | None:
-    from zen_mlmd.errors import NotFoundError
-
-    try:
-        return artifact.path
-    except NotFoundError:  # made by a step outside of any run
-        return None
 
 
 def _brief(step: StepView | None) -> dict[str, Any] | None:

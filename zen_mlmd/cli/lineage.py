@@ -34,7 +34,7 @@ EDGE_FIELDS = ("from", "from_id", "event", "slots", "to", "to_id", "at", "reuse"
 def lineage(artifact: str, upstream: bool, max_hops: int | None, output: str) -> None:
     """Show what an artifact was made from, or what was made from it.
 
-    However far that is. ARTIFACT is its id, or pipeline/run/step/output, as churn/latest/train/model.
+    However far that is. ARTIFACT is its id, its URI, or a path, as churn/latest/train/model.
 
     In Python: graph = store.get_artifact("churn/latest/train/model").upstream(max_hops=...);
     graph.to_mermaid(), graph.to_dot(), graph.to_svg(), graph.to_json(), graph.to_dict()
@@ -42,12 +42,12 @@ def lineage(artifact: str, upstream: bool, max_hops: int | None, output: str) ->
     with open_to_read() as store:
         start = store.get_artifact(artifact)
         graph = start.upstream(max_hops=max_hops) if upstream else start.downstream(max_hops=max_hops)
-        _print(graph, output, upstream=upstream)
+        _print(graph, output)
 
 
-def _print(graph: LineageGraph, output: str, *, upstream: bool) -> None:
+def _print(graph: LineageGraph, output: str) -> None:
     if output == "tree":
-        click.echo(graph.to_text(upstream=upstream))
+        click.echo(graph.to_text())
     elif output in ("json", "yaml"):
         print_data(graph.to_dict(), output)
     elif output in ("table", "csv"):

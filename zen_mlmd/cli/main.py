@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -28,6 +31,7 @@ COMMANDS = {
 """Name of a command to its module in this package, and its help in one line."""
 
 _INTERRUPTED = 130  # as a shell counts: 128 and the signal's number
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class LazyGroup(click.Group):
@@ -74,10 +78,11 @@ def main(args: Sequence[str] | None = None) -> int:
         args: What stands after `zen-mlmd`; by default this process's arguments.
 
     Returns:
-        The exit code: 0; 1 for an error of ours, which is printed to stderr; 2 for a call that click
-        cannot read; 130 after Ctrl-C. Where the reader of our output went away, click ends the process
-        with 1. Any other exception is a bug, and is raised.
+        The exit code: 0; 1 for an error of ours, or if the output cannot be written, which is printed to
+        stderr; 2 for a call that click cannot read; 130 after Ctrl-C. Where the reader of our output went
+        away, click ends the process with 1. Any other exception is a bug, and is raised.
     """
+    _replace_closed_streams()
     _never_fail_to_encode()
     try:
         code = cli.main(args, prog_name="zen-mlmd", standalone_mode=False)
@@ -89,7 +94,29 @@ def main(args: Sequence[str] | None = None) -> int:
     except ZenMlmdError as error:
         click.echo(safe_lines(str(error)), err=True)
         return 1
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NOT_WRITTEN:
+            raise
+        _let_output_go()
+        click.echo(f"the output cannot be written: {error.strerror}", err=True)
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _replace_closed_streams() -> None:
+    """Let what goes to a closed output or error stream go nowhere.
+
+    Its file descriptor is free for the next file that is opened: it should not be the database.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def _let_output_go() -> None:
+    """Let what is left of the output go nowhere: Python would try it again as it ends, and fail again."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _never_fail_to_encode() -> None:

@@ -8,8 +8,11 @@ CSV has a row on each line. Empty cells are null. A mapping, a list and a text t
 or begins with a quote stand as their JSON, so that a cell that begins with `"`, `{` or `[` in a column
 of texts, mappings or lists is JSON.
 
-A table on a terminal is drawn to its width and coloured; one that goes elsewhere has neither lines nor
-colours, and each cell in full on one line.
+All of it is what was recorded, to the letter: a cell of CSV that begins with `=` is a formula to a
+spreadsheet, if you let it be.
+
+A table on a terminal is drawn to its width and coloured; one that goes elsewhere, or for which the
+terminal is too narrow, has neither lines nor colours, and each cell in full on one line.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ _STYLES = {
     "canceled": "magenta",
 }
 _MINUTE_S, _HOUR_S = 60, 3600
+_GAP = 3  # between two columns of a drawn table
+_LEAST_NAME = 8  # columns
 
 
 def text_of(value: object) -> str:
@@ -112,9 +117,11 @@ def print_facts(facts: Row) -> None:
     click.echo("\n".join(f"{_pad(name, width)}  {text}" for name, text in lines))
 
 
-def note_limit(limit: int) -> None:
-    """Tell that a list was cut, as far as one knows."""
-    note(f"the newest {limit}; --limit shows more, if there are more")
+def cut_at(limit: int, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return at most `limit` rows, and tell beside the output if there were more."""
+    if len(rows) > limit:
+        note(f"these are the first {limit}, and there are more: --limit shows them")
+    return rows[:limit]
 
 
 def note(text: str) -> None:
@@ -182,8 +189,7 @@ def _print_table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
         note("there are none")
         return
     cells = [[column.text(row.get(column.key)) for column in columns] for row in rows]
-    if sys.stdout.isatty():
-        _draw_table(cells, columns)
+    if sys.stdout.isatty() and _draw_table(cells, columns):
         return
     cells.insert(0, [column.title for column in columns])
     widths = [max(map(_width, found)) for found in zip(*cells, strict=True)]
@@ -197,12 +203,16 @@ def _print_table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     click.echo("\n".join(lines))
 
 
-def _draw_table(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> None:
+def _draw_table(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> bool:
+    """Draw a table if the terminal is wide enough for it."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(file=sys.stdout, highlight=False)
+    if _least_width(cells, columns) > console.width:
+        return False
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         justify = "right" if column.right else "left"
@@ -215,7 +225,17 @@ def _draw_table(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> No
                 for text, column in zip(line, columns, strict=True)
             )
         )
-    Console(file=sys.stdout, highlight=False).print(table)
+    console.print(table)
+    return True
+
+
+def _least_width(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> int:
+    """Return how wide a table is at least in which names are broken, but can be read."""
+    width = _GAP * (len(columns) - 1)
+    for column, found in zip(columns, zip(*cells, strict=True), strict=True):
+        full = max(map(_width, [column.title, *found]))
+        width += full if column.whole else min(full, _LEAST_NAME)
+    return width
 
 
 def _width(text: str) -> int:

@@ -69,7 +69,21 @@ def _next(path: str, url: str) -> None:
     import shlex
 
     store = shlex.quote(url)
-    click.echo(f"Now try:\n  zen-mlmd lineage {path} --downstream --store {store}")
+    click.echo(f"Now try:\n  {_program()} lineage {path} --downstream --store {store}")
+
+
+def _program() -> str:
+    """Return what calls this program in this shell, where its environment may not be active."""
+    import shlex
+    import shutil
+    import sys
+
+    if shutil.which("zen-mlmd"):
+        return "zen-mlmd"
+    called = Path(sys.argv[0])
+    if called.name == "zen-mlmd":
+        return shlex.quote(str(called.absolute()))
+    return f"{shlex.quote(sys.executable)} -m zen_mlmd"
 
 
 def _url(database: Path) -> str:

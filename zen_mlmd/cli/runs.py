@@ -14,7 +14,7 @@ from zen_mlmd.cli.options import (
     store_option,
     where_option,
 )
-from zen_mlmd.cli.output import Column, note, note_limit, print_data, print_facts, print_rows, took
+from zen_mlmd.cli.output import Column, cut_at, note, print_data, print_facts, print_rows, took
 from zen_mlmd.cli.safe import safe
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ def list_pipelines(where: str | None, limit: int | None, output: str) -> None:
     In Python: store.list_pipelines(where, limit=...).to_dicts()
     """
     with open_to_read() as store:
-        rows = store.list_pipelines(where, limit=limit).to_dicts()
+        rows = store.list_pipelines(where, limit=None if limit is None else limit + 1).to_dicts()
     created = Column("created_at", "created (UTC)", whole=True)
-    print_rows(rows, output, fields=PIPELINE_FIELDS, columns=[_ID, _NAME, created])
+    shown = rows if limit is None else cut_at(limit, rows)
+    print_rows(shown, output, fields=PIPELINE_FIELDS, columns=[_ID, _NAME, created])
 
 
 @click.group()
@@ -72,11 +73,9 @@ def list_runs(pipeline: str | None, where: str | None, limit: int, output: str) 
     In Python: store.list_runs(where, pipeline=..., limit=...).to_dicts()
     """
     with open_to_read() as store:
-        rows = store.list_runs(where, pipeline=pipeline, limit=limit).to_dicts()
+        rows = store.list_runs(where, pipeline=pipeline, limit=limit + 1).to_dicts()
     columns = [Column("pipeline", "pipeline"), _NAME, _STATUS, _STARTED, _TOOK]
-    print_rows(rows, output, fields=RUN_FIELDS, columns=columns)
-    if output == "table" and len(rows) == limit:
-        note_limit(limit)
+    print_rows(cut_at(limit, rows), output, fields=RUN_FIELDS, columns=columns)
 
 
 @runs.command("show")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, PipelineRun, StepRun
+from zen_mlmd.values import same
 
 ABSENT = "(absent)"
 """Stands for a value that one side has not."""
@@ -63,24 +64,27 @@ class RunDiff:
         return [change.to_dict() for change in self.changes]
 
 
-def diff_runs(loader: Loader, before: PipelineRun, after: PipelineRun) -> RunDiff:
+Recorded: TypeAlias = tuple[Loader, PipelineRun]
+"""A run, and what reads its store."""
+
+
+def diff_runs(before: Recorded, after: Recorded) -> RunDiff:
     """Compare two runs: parameters, metrics, and step by step what `diff_steps` compares.
 
     Steps are matched by name; of one that ran again the last attempt counts.
     """
-    steps = loader.steps_of([before, after])
-    old = {step.name: step for step in steps[before.id]}
-    new = {step.name: step for step in steps[after.id]}
-    changes = list(compare("", "parameter", before.parameters, after.parameters))
-    changes += compare("", "metric", before.metrics, after.metrics)
-    content = _Contents(loader, [*old.values(), *new.values()])
+    (old_loader, old_run), (new_loader, new_run) = before, after
+    old, new = _latest_steps(old_loader, old_run), _latest_steps(new_loader, new_run)
+    changes = list(compare("", "parameter", old_run.parameters, new_run.parameters))
+    changes += compare("", "metric", old_run.metrics, new_run.metrics)
+    contents = _Contents(old_loader, old.values()), _Contents(new_loader, new.values())
     for name in dict.fromkeys([*old, *new]):
         if name not in old or name not in new:
             there = [str(side[name].status) if name in side else ABSENT for side in (old, new)]
             changes.append(Change(name, "step", "", *there))
         else:
-            changes += _compare_steps(content, old[name], new[name])
-    return RunDiff(before.name, after.name, tuple(changes))
+            changes += _compare_steps(contents, old[name], new[name])
+    return RunDiff(old_run.name, new_run.name, tuple(changes))
 
 
 def diff_steps(loader: Loader, before: StepRun, after: StepRun) -> tuple[Change, ...]:
@@ -88,15 +92,17 @@ def diff_steps(loader: Loader, before: StepRun, after: StepRun) -> tuple[Change,
 
     An input or output is the same if it is the same artifact, or has the same content hash.
     """
-    return tuple(_compare_steps(_Contents(loader, [before, after]), before, after))
+    contents = _Contents(loader, [before, after])
+    return tuple(_compare_steps((contents, contents), before, after))
 
 
 def compare(step: str, kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """Compare two mappings key by key; `1`, `1.0` and `True` are other."""
+    """Compare two mappings key by key; `1`, `1.0` and `True` are other, at any depth."""
     changes = []
     for name in dict.fromkeys([*before, *after]):
-        old, new = before.get(name, ABSENT), after.get(name, ABSENT)
-        if not _same(old, new):
+        is_there = name in before and name in after
+        if not (is_there and same(before[name], after[name])):
+            old, new = before.get(name, ABSENT), after.get(name, ABSENT)
             changes.append(Change(step, kind, str(name), old, new))
     return changes
 
@@ -110,7 +116,8 @@ def shown(value: Any, limit: int = 80) -> str:
 class _Contents:
     """The inputs and outputs of steps, read in two calls."""
 
-    def __init__(self, loader: Loader, steps: list[StepRun]) -> None:
+    def __init__(self, loader: Loader, steps: Iterable[StepRun]) -> None:
+        self.origin = loader.origin
         self.events: dict[int, list[Event]] = {}
         for event in loader.events_of_steps([step.id for step in steps]):
             self.events.setdefault(event.step_id, []).append(event)
@@ -129,16 +136,21 @@ class _Contents:
         return placed
 
 
-def _compare_steps(contents: _Contents, before: StepRun, after: StepRun) -> list[Change]:
+def _latest_steps(loader: Loader, run: PipelineRun) -> dict[str, StepRun]:
+    return {step.name: step for step in loader.steps_of([run])[run.id]}
+
+
+def _compare_steps(contents: tuple[_Contents, _Contents], before: StepRun, after: StepRun) -> list[Change]:
     name = after.name
     changes = compare(name, "parameter", before.parameters, after.parameters)
     if before.code != after.code:
         changes.append(Change(name, "code", "", before.code or ABSENT, after.code or ABSENT))
+    ids_count = contents[0].origin == contents[1].origin
     for kind, types in (("input", INPUT_EVENTS), ("output", OUTPUT_EVENTS)):
-        old, new = contents.slots(before, types), contents.slots(after, types)
+        old, new = contents[0].slots(before, types), contents[1].slots(after, types)
         for slot in dict.fromkeys([*old, *new]):
             a, b = old.get(slot), new.get(slot)
-            if a is not None and b is not None and same_content(a, b):
+            if a is not None and b is not None and ((ids_count and a.id == b.id) or same_content(a, b)):
                 continue
             changes.append(
                 Change(name, kind, slot, *(described(each) if each else ABSENT for each in (a, b)))
@@ -152,16 +164,10 @@ def _compare_steps(contents: _Contents, before: StepRun, after: StepRun) -> list
 
 
 def same_content(a: Artifact, b: Artifact) -> bool:
-    """Tell whether two artifacts are one, or have the same recorded content."""
-    return a.id == b.id or bool(a.content_hash and a.content_hash == b.content_hash)
+    """Tell whether two artifacts have the same recorded content."""
+    return bool(a.content_hash and a.content_hash == b.content_hash)
 
 
 def described(artifact: Artifact) -> str:
     """Return an artifact as short text."""
     return f"{printable(artifact.type)} {artifact.id}"
-
-
-def _same(a: Any, b: Any) -> bool:
-    if type(a) is not type(b):
-        return False
-    return bool(a == b) or (a != a and b != b)  # noqa: PLR0124 - NaN equals NaN here

@@ -150,9 +150,7 @@ def to_networkx(graph: LineageGraph) -> Any:
     try:
         import networkx as nx
     except ImportError:
-        raise MissingExtraError(
-            "networkx is not installed", hint="pip install 'zen-mlmd[networkx]'"
-        ) from None
+        raise MissingExtraError("networkx is not installed", hint="pip install networkx") from None
     drawn: Any = nx.MultiDiGraph()
     for node in graph.nodes():
         record = graph.artifacts[node.id] if node.kind == "artifact" else graph.steps[node.id]
@@ -160,16 +158,15 @@ def to_networkx(graph: LineageGraph) -> Any:
             node,
             kind=node.kind,
             id=node.id,
-            name=record.name,
-            type=record.type,
+            name=printable(record.name),
+            type=printable(record.type),
             status=str(record.status) if isinstance(record, StepRun) else "",
-            uri=record.uri if isinstance(record, Artifact) else "",
+            uri=printable(record.uri) if isinstance(record, Artifact) else "",
         )
     for edge in graph.edges():
         kind = str(edge.event.type)
-        drawn.add_edge(
-            edge.source, edge.target, key=kind, event=kind, slots=slot_names(edge.event), reuse=edge.reuse
-        )
+        slots = printable(slot_names(edge.event))
+        drawn.add_edge(edge.source, edge.target, key=kind, event=kind, slots=slots, reuse=edge.reuse)
     return drawn
 
 

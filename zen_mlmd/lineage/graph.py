@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage import export, svg
+from zen_mlmd.lineage.paths import find_paths
 from zen_mlmd.model import Artifact, Event, EventType, StepRun
 
 TO_STEP: Final = frozenset({EventType.INPUT, EventType.DECLARED_INPUT, EventType.INTERNAL_INPUT})
@@ -23,6 +24,9 @@ FROM_STEP: Final = frozenset(
     {EventType.OUTPUT, EventType.DECLARED_OUTPUT, EventType.INTERNAL_OUTPUT, EventType.PENDING_OUTPUT}
 )
 """Events whose edge runs from the step to the artifact."""
+
+Direction: TypeAlias = Literal["upstream", "downstream"]
+"""Which way a walk goes: to what an artifact came from, or to what was made from it."""
 
 _MAX_SHOWN = 400  # nodes; and twice as many edges: what a notebook draws by itself
 
@@ -51,8 +55,17 @@ class Edge:
     reuse: bool
 
 
-NodeLike: TypeAlias = Node | Artifact | StepRun | int
-"""A node, a record, or an artifact's id; also a view that has such a record as its `record`."""
+class HasRecord(Protocol):
+    """A view of an artifact or a step."""
+
+    @property
+    def record(self) -> Artifact | StepRun:
+        """What was read."""
+        ...
+
+
+NodeLike: TypeAlias = Node | Artifact | StepRun | HasRecord | int
+"""A node, a record, a view of one, or an artifact's id."""
 
 _Links: TypeAlias = dict[Node, tuple[Node, ...]]
 
@@ -71,6 +84,8 @@ class LineageGraph:
         complete: Whether no bound cut the walk.
         start: The ids of the artifacts that it was walked from.
         cut: The ids of the artifacts where a bound stopped the walk.
+        direction: Which way it was walked.
+        origin: Which store it is of, without secrets; empty for any.
     """
 
     artifacts: Mapping[int, Artifact]
@@ -80,6 +95,8 @@ class LineageGraph:
     complete: bool = True
     start: tuple[int, ...] = ()
     cut: tuple[int, ...] = ()
+    direction: Direction = "upstream"
+    origin: str = field(default="", compare=False)
     _links: tuple[_Links, _Links] | None = field(default=None, init=False, compare=False)
 
     def __len__(self) -> int:
@@ -144,8 +161,8 @@ class LineageGraph:
         """Return the ways from `source` downstream to `target`, none of which meets a node twice.
 
         A graph of n diamonds in a row has 2**n of them, hence the limit. O(V + E) time, and for each
-        path what its length is; where events form a cycle (a step that takes and gives the same
-        artifact, say) O(E) for each node of each path.
+        path what its length is; where events form cycles (a step that takes and gives the same artifact,
+        say), for each node on one the size of that cycle and of those that it shares nodes with.
 
         Args:
             source: Where the paths begin, upstream.
@@ -161,7 +178,7 @@ class LineageGraph:
         """
         if limit < 1:
             raise UsageError("limit is below 1", hint="give the number of paths to return at most")
-        return _paths(self._find(source), self._find(target), self._forward(), self._backward(), limit)
+        return find_paths(self._find(source), self._find(target), self._forward(), self._backward(), limit)
 
     # -- other forms
 
@@ -170,18 +187,20 @@ class LineageGraph:
 
         Node attributes: kind, id, name, type, status, uri. Edge attributes: event, slots (names
         joined by commas), reuse. All are strings, integers and booleans, which every writer of
-        networkx takes; what a node lacks is an empty string.
+        networkx takes; what a node lacks is an empty string. Of texts only what can be printed is
+        there: nothing else may stand in GraphML.
 
         Raises:
             MissingExtraError: networkx is not installed.
         """
         return export.to_networkx(self)
 
-    def to_text(self, *, upstream: bool = True) -> str:
-        """Return a tree of text, drawn from what came out to what went in, or the other way."""
+    def to_text(self, *, upstream: bool | None = None) -> str:
+        """Return a tree of text, drawn the way that the walk went, or as `upstream` says."""
         from zen_mlmd.lineage.text import draw_tree
 
-        return "\n".join(draw_tree(self, upstream=upstream))
+        is_upstream = self.direction == "upstream" if upstream is None else upstream
+        return "\n".join(draw_tree(self, upstream=is_upstream))
 
     def to_mermaid(self) -> str:
         """Return a Mermaid flowchart; its viewers draw 500 edges unless `maxEdges` is set."""
@@ -237,6 +256,12 @@ class LineageGraph:
                 f"a {type(node).__name__} is no node of a graph",
                 hint="give a Node, an artifact or a step, or an artifact's id",
             )
+        origin = getattr(node, "origin", "")
+        if origin and self.origin and origin != self.origin:
+            raise UsageError(
+                f"{node!r} is of another store, whose ids mean other things here",
+                hint="find it in this graph's store: store.artifacts_at(artifact.uri)",
+            )
         if found.id not in (self.artifacts if found.kind == "artifact" else self.steps):
             raise NotFoundError(
                 f"{found.kind} {found.id} is not in this graph",
@@ -275,62 +300,13 @@ def _count(things: Mapping[int, object] | Sequence[object], name: str) -> str:
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
-def _reached(start: Node, links: _Links, barred: Iterable[Node] = ()) -> dict[Node, None]:
-    """Return what `links` reach from `start`, which comes first, breadth first, around what is barred."""
+def _reached(start: Node, links: _Links) -> dict[Node, None]:
+    """Return what `links` reach from `start`, which comes first, breadth first."""
     found = {start: None}
-    shut = set(barred)
     queue = deque(found)
     while queue:
         for near in links.get(queue.popleft(), ()):
-            if near not in found and near not in shut:
+            if near not in found:
                 found[near] = None
                 queue.append(near)
-    return found
-
-
-def _has_cycle(nodes: Iterable[Node], links: _Links) -> bool:
-    within = dict.fromkeys(nodes, 0)
-    for node in within:
-        for near in links.get(node, ()):
-            if near in within:
-                within[near] += 1
-    free = [node for node, inward in within.items() if not inward]
-    for node in free:  # grows as it goes: it is the queue too
-        for near in links.get(node, ()):
-            if near in within:
-                within[near] -= 1
-                if not within[near]:
-                    free.append(near)
-    return len(free) < len(within)
-
-
-def _paths(
-    source: Node, target: Node, forward: _Links, backward: _Links, limit: int
-) -> list[tuple[Node, ...]]:
-    useful = _reached(target, backward)
-    if source not in useful:
-        return []
-    if source == target:
-        return [(source,)]
-    cyclic = _has_cycle(useful, forward)
-    path: dict[Node, None] = {source: None}
-
-    def onward(node: Node) -> Iterator[Node]:
-        # Only what still leads to the target is entered, so no step is in vain. In a cycle that
-        # depends on the path: what leads there only through the path itself does not lead there.
-        leads = _reached(target, backward, path) if cyclic else useful
-        return iter([near for near in forward.get(node, ()) if near in leads])
-
-    found: list[tuple[Node, ...]] = []
-    ahead = [onward(source)]
-    while ahead and len(found) < limit:
-        node = next(ahead[-1], None)
-        if node is None:
-            ahead.pop()
-            path.popitem()
-        elif node == target:
-            found.append((*path, target))
-        else:
-            path[node] = None
-            ahead.append(onward(node))
     return found

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Final, TypeVar, get_args, overload
 
 from zen_mlmd.dialects import tfx
 from zen_mlmd.errors import UsageError
-from zen_mlmd.lineage.graph import LineageGraph
+from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Event, EventType, to_millis
 
-Direction = Literal["upstream", "downstream"]
+DIRECTIONS: Final = get_args(Direction)
 ValueT = TypeVar("ValueT")
 
 
@@ -28,11 +28,14 @@ class Bounds:
     Attributes:
         max_hops: Edges to follow, 0 or more; None goes to the end. From an artifact to the step that
             made it is one, from there to what the step took another.
-        stop_types: Artifacts of these types are shown, and not walked beyond.
+        stop_types: Artifacts of these types are shown, and not walked beyond; one type may be a str.
         since, until: Events outside of these times are not followed.
         reuse: Show the steps that emitted an artifact again without making it.
-        inputs, outputs: Which event types count. INTERNAL_* and PENDING_OUTPUT do not by default: TFX's
-            Resolver has an INTERNAL_OUTPUT for what it found, and did not make it.
+        inputs, outputs: Which event types count, also by name. INTERNAL_* and PENDING_OUTPUT do not by
+            default: TFX's Resolver has an INTERNAL_OUTPUT for what it found, and did not make it.
+
+    Raises:
+        UsageError: A bound makes no sense.
     """
 
     max_hops: int | None = None
@@ -44,13 +47,40 @@ class Bounds:
     outputs: Collection[EventType] = OUTPUT_EVENTS
 
     def __post_init__(self) -> None:
-        if self.max_hops is not None and self.max_hops < 0:
-            raise UsageError("max_hops is negative", hint="give 0 or more, or None for no bound")
+        hops = self.max_hops
+        if hops is not None and (not isinstance(hops, int) or isinstance(hops, bool) or hops < 0):
+            raise UsageError(
+                f"max_hops is {hops!r}", hint="give a whole number, 0 or more, or None for no bound"
+            )
         for at in (self.since, self.until):
-            if at is not None and at.tzinfo is None:
+            if at is not None and not (isinstance(at, datetime) and at.tzinfo is not None):
                 raise UsageError(
-                    "since and until need a time zone", hint="datetime(..., tzinfo=timezone.utc)"
+                    f"since and until are times with a time zone, and not {at!r}",
+                    hint="datetime(2026, 11, 1, tzinfo=timezone.utc)",
                 )
+        object.__setattr__(self, "stop_types", frozenset(_texts("stop_types", self.stop_types)))
+        object.__setattr__(self, "inputs", _event_types("inputs", self.inputs, TO_STEP))
+        object.__setattr__(self, "outputs", _event_types("outputs", self.outputs, FROM_STEP))
+
+
+def _texts(name: str, given: object) -> list[str]:
+    """Return texts; a single one is a list of one, not of its letters."""
+    many = isinstance(given, Iterable) and not isinstance(given, str)
+    texts: list[Any] = [*given] if many else [given]  # type: ignore[misc]
+    if not all(isinstance(each, str) for each in texts):
+        raise UsageError(f"{name} is {given!r}", hint="give names, in a list")
+    return texts
+
+
+def _event_types(name: str, given: object, possible: Collection[EventType]) -> frozenset[EventType]:
+    known = {str(each): each for each in possible}
+    texts = [str(each) if isinstance(each, EventType) else each for each in _texts(name, given)]
+    unknown = [each for each in texts if each not in known]
+    if unknown:
+        raise UsageError(
+            f"{name}: {unknown[0]!r} is no type of such events", hint=f"there are: {', '.join(sorted(known))}"
+        )
+    return frozenset(known[each] for each in texts)
 
 
 def walk(
@@ -73,8 +103,10 @@ def walk(
         thousand nodes of it. Nodes are read when first looked at, in one call a thousand.
 
     Raises:
-        UsageError: A bound makes no sense.
+        UsageError: There is no such direction.
     """
+    if direction not in DIRECTIONS:
+        raise UsageError(f"there is no direction {direction!r}", hint=f"give {' or '.join(DIRECTIONS)}")
     going = _Walk(loader, bounds or Bounds(), dict.fromkeys(start), upstream=direction == "upstream")
     going.go()
     return LineageGraph(
@@ -85,6 +117,8 @@ def walk(
         complete=not going.cut,
         start=tuple(going.start),
         cut=tuple(going.cut),
+        direction=direction,
+        origin=loader.origin,
     )
 
 
@@ -104,6 +138,8 @@ class _Walk:
         self.events: list[bytes] = []
         self.producers: dict[int, int] = {}
         self.cut: dict[int, None] = {}
+        # The artifacts that are cut because they were not entered, and the steps that lead to them.
+        self._not_entered: dict[int, set[int]] = {}
         self._loader = loader
         self._bounds = bounds
         self._upstream = upstream
@@ -122,31 +158,27 @@ class _Walk:
         while frontier:
             steps = self._outward_from(frontier, client.events_of_artifacts(frontier), hops == limit)
             if not steps:
-                return
+                break
             frontier = self._inward_from(client.events_of_executions(steps), hops + 1 == limit)
             hops += 2
+        if not self._bounds.reuse and not self._upstream:
+            self._leave_out_reuses()
+        self.cut.update(dict.fromkeys(self._not_entered))
 
     def _outward_from(self, frontier: list[int], events: list[Any], at_limit: bool) -> list[int]:
         """Follow artifacts to their steps; return the steps that are new."""
-        outputs, outward, in_time = self._outputs, self._outward, self._in_time
-        producers, doubtful = self.producers, dict[int, set[int]]()
-        for event in events:
-            if event.type in outputs:
-                first = producers.setdefault(event.artifact_id, event.execution_id)
-                if first != event.execution_id:
-                    doubtful.setdefault(event.artifact_id, {first}).add(event.execution_id)
-        if doubtful:
-            producers.update(self._loader.choose_producers(doubtful))
+        outward, in_time = self._outward, self._in_time
+        self._find_producers(events)
         stopped = self._stopped(frontier)
         steps: list[int] = []
         for event in events:
-            kind = event.type
-            if kind not in outward or (in_time and not in_time(event)):
+            if event.type not in outward:
                 continue
             artifact, step = event.artifact_id, event.execution_id
-            if not self._is_followed(event, artifact, step):
+            is_in_time = not in_time or in_time(event)
+            if not self._is_followed(event, artifact, step, is_in_time):
                 continue
-            if at_limit or artifact in stopped:
+            if at_limit or not is_in_time or artifact in stopped:
                 self.cut[artifact] = None
                 continue
             self.events.append(event.SerializeToString())
@@ -155,11 +187,23 @@ class _Walk:
                 steps.append(step)
         return steps
 
-    def _is_followed(self, event: Any, artifact: int, step: int) -> bool:
+    def _find_producers(self, events: list[Any]) -> None:
+        """Learn who made artifacts, from all of their events."""
+        outputs, producers = self._outputs, self.producers
+        doubtful = dict[int, set[int]]()
+        for event in events:
+            if event.type in outputs:
+                first = producers.setdefault(event.artifact_id, event.execution_id)
+                if first != event.execution_id:
+                    doubtful.setdefault(event.artifact_id, {first}).add(event.execution_id)
+        if doubtful:
+            producers.update(self._loader.choose_producers(doubtful))
+
+    def _is_followed(self, event: Any, artifact: int, step: int, is_in_time: bool) -> bool:
         if self._upstream:
             if self.producers[artifact] == step:
                 return True
-            if self._bounds.reuse:
+            if self._bounds.reuse and is_in_time:
                 self.events.append(event.SerializeToString())
                 self.steps.setdefault(step)
             return False
@@ -174,12 +218,11 @@ class _Walk:
         inward, in_time, downstream = self._inward, self._in_time, not self._upstream
         frontier: list[int] = []
         for event in events:
-            kind = event.type
-            if kind not in inward or (in_time and not in_time(event)):
+            if event.type not in inward:
                 continue
             artifact, step = event.artifact_id, event.execution_id
-            if at_limit:
-                self.cut[artifact] = None
+            if at_limit or (in_time and not in_time(event)):
+                self._not_entered.setdefault(artifact, set()).add(step)
                 continue
             self.events.append(event.SerializeToString())
             if downstream and artifact not in self.start:
@@ -191,6 +234,36 @@ class _Walk:
                 self._waiting.discard(artifact)
                 frontier.append(artifact)
         return frontier
+
+    def _leave_out_reuses(self) -> None:
+        """Downstream: take away the steps that only emitted again what others made, and all that is theirs.
+
+        Who made an artifact is known only one hop after the step that led to it was met.
+        """
+        events = [(tfx.event_of(data), data) for data in self.events]
+        emitted = [
+            (event.artifact_id, event.step_id) for event, _ in events if event.type in self._bounds.outputs
+        ]
+        emitted += [(artifact, step) for artifact, steps in self._not_entered.items() for step in steps]
+        unknown = {artifact for artifact, _ in emitted} - self.producers.keys()
+        self._find_producers(self._loader.client.events_of_artifacts(sorted(unknown)))
+        made = {pair for pair in emitted if self.producers[pair[0]] == pair[1]}
+        away = {step for _, step in emitted} - {step for _, step in made}
+        self.steps = {step: None for step in self.steps if step not in away}
+        self.events = [
+            data
+            for event, data in events
+            if event.step_id not in away
+            and (event.type in self._bounds.inputs or (event.artifact_id, event.step_id) in made)
+        ]
+        reached = {artifact for artifact, _ in made} | self.start.keys()
+        self.artifacts = {artifact: None for artifact in self.artifacts if artifact in reached}
+        self.cut = {artifact: None for artifact in self.cut if artifact in reached}
+        self._not_entered = {
+            artifact: steps
+            for artifact, steps in self._not_entered.items()
+            if self.producers[artifact] in steps
+        }
 
     def _stopped(self, frontier: list[int]) -> set[int]:
         """Return the artifacts of a frontier that are of a type to stop at; a start is never one."""
@@ -243,6 +316,10 @@ class Lazy(Mapping[int, ValueT]):
     def __repr__(self) -> str:
         return f"<{len(self._ids)} records>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is pickled cannot ask the store any more, so it takes all along.
+        return dict, (self._loaded(),)
+
 
 class LazyEvents(Sequence[Event]):
     """Events, decoded when looked at."""
@@ -270,3 +347,11 @@ class LazyEvents(Sequence[Event]):
 
     def __repr__(self) -> str:
         return f"<{len(self._messages)} events>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LazyEvents | tuple) and self._decoded() == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self._decoded(),)

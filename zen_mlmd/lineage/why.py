@@ -85,11 +85,15 @@ def explain(loader: Loader, artifact: Artifact) -> Explanation:
 
 
 def _previous(loader: Loader, step: StepRun, run: PipelineRun | None) -> StepRun | None:
-    """Return the last run of the same step, before this one, that was run to its end."""
+    """Return the last run of the same step, in a run before this one, that was run to its end."""
     if run is None:
         return None
-    runs = loader.steps_of_node(run.pipeline, step.name)
-    before = [each for each in runs if each.id < step.id and each.status is Status.COMPLETED]
+    here = {each.id for each in loader.steps_of([run])[run.id]}
+    before = [
+        each
+        for each in loader.steps_of_node(run.pipeline, step.name)
+        if each.id < step.id and each.id not in here and each.status is Status.COMPLETED
+    ]
     return max(before, key=lambda each: each.id, default=None)
 
 

@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zen_mlmd.errors import PayloadChangedError, PayloadMissingError
-from zen_mlmd.lineage.graph import LineageGraph
-from zen_mlmd.lineage.walk import Bounds, Direction, walk
+from zen_mlmd.lineage.export import printable
+from zen_mlmd.lineage.graph import Direction, LineageGraph
+from zen_mlmd.lineage.walk import Bounds, walk
 from zen_mlmd.lineage.why import Explanation, explain
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, StepRun
+from zen_mlmd.model import ARTIFACT_STATES, INPUT_EVENTS, Artifact
 from zen_mlmd.reading.cohort import RunContents
+from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
 from zen_mlmd.reading.listing import ViewList
-from zen_mlmd.reading.paths import quote_part
+from zen_mlmd.reading.paths import quote_slot
 from zen_mlmd.reading.view import RecordView
 from zen_mlmd.service.client import Client
 
 if TYPE_CHECKING:
     from zen_mlmd.reading.steps import StepView
 
-ARTIFACT_NAMES = frozenset(
-    [
-        "id",
-        "type",
-        "base_type",
-        "uri",
-        "name",
-        "state",
-        "created_at",
-        "size_bytes",
-        "data_type",
-        "content_hash",
-        "properties",
-        "custom_properties",
-    ]
-)
-
 
 class ArtifactView(RecordView[Artifact]):
     """One artifact, with the questions one asks of it."""
+
+    FIELDS: ClassVar[Mapping[str, Field]] = {
+        "id": NUMBER,
+        "type": TEXT,
+        "base_type": TEXT,
+        "uri": TEXT,
+        "name": TEXT,
+        "state": Field("text", ARTIFACT_STATES),
+        "created_at": MOMENT,
+        "size_bytes": NUMBER,
+        "data_type": TEXT,
+        "content_hash": TEXT,
+        "properties": KEYS,
+        "custom_properties": KEYS,
+    }
+    COLUMNS: ClassVar[Sequence[str]] = (
+        "id",
+        "type",
+        "uri",
+        "state",
+        "created_at",
+        "size_bytes",
+        "content_hash",
+        "data_type",
+    )
 
     def __init__(
         self,
@@ -57,7 +67,7 @@ class ArtifactView(RecordView[Artifact]):
         self._contents = contents
 
     def __repr__(self) -> str:
-        return f"<{self.type} {self.id}>"
+        return f"<{printable(self.type)} {self.id}>"
 
     @property
     def client(self) -> Client:
@@ -115,7 +125,9 @@ class ArtifactView(RecordView[Artifact]):
             found = self._loader.steps([producer]).get(producer) if producer else None
         if found is None:
             return None
-        return _view(found, self._loader) if self._step is None else self._step.beside(found)
+        from zen_mlmd.reading.steps import StepView
+
+        return StepView(found, self._loader) if self._step is None else self._step.beside(found)
 
     @property
     def is_cached(self) -> bool:
@@ -128,19 +140,22 @@ class ArtifactView(RecordView[Artifact]):
         """The steps that took it, oldest first."""
         events = self._loader.events_of_artifacts([self.id])
         ids = sorted({event.step_id for event in events if event.type in INPUT_EVENTS})
+        from zen_mlmd.reading.steps import StepView
+
         found = self._loader.steps(ids)
-        return ViewList(_view(found[each], self._loader) for each in ids if each in found)
+        return ViewList((StepView(found[each], self._loader) for each in ids if each in found), StepView)
 
     @property
     def path(self) -> str:
         """`pipeline/run/step/output` of the step that made it; its URI if no step of a run did."""
         producer = self.producer_step
-        if producer is None or not producer.has_run:
-            return self.uri
-        for event in producer.events(OUTPUT_EVENTS):
-            if event.artifact_id == self.id and event.slots:
-                return f"{producer.path}/{quote_part(event.slots[0].name)}"
-        return producer.path
+        if producer is not None and producer.has_run:
+            for name, found in producer.outputs.lists.items():
+                for place, artifact in enumerate(found):
+                    if artifact.id == self.id:
+                        slot = quote_slot(name, place if len(found) > 1 else None)
+                        return f"{producer.path}/{slot}"
+        return self.uri
 
     def read(self, *, allow_pickle: bool = False) -> Any:
         """Return the value that was recorded.
@@ -178,7 +193,7 @@ class ArtifactView(RecordView[Artifact]):
         found = payload_hash(self.uri)
         if found.content_hash != self.record.content_hash:
             raise PayloadChangedError(
-                f"artifact {self.id}: what lies at {self.uri} is not what was recorded",
+                f"artifact {self.id}: what lies at {printable(self.uri)} is not what was recorded",
                 hint="restore it from a backup, or run its step again",
             )
 
@@ -219,9 +234,3 @@ class ArtifactView(RecordView[Artifact]):
 
     def _walk(self, direction: Direction, bounds: dict[str, Any]) -> LineageGraph:
         return walk(self._loader, [self.id], direction, Bounds(**bounds))
-
-
-def _view(step: StepRun, loader: Loader) -> StepView:
-    from zen_mlmd.reading.steps import StepView
-
-    return StepView(step, loader)

@@ -1,7 +1,8 @@
 """Views that were listed together are loaded together.
 
 The first run that is looked into is loaded alone; the next ones in growing groups of those that were
-listed with it. So looking at one run of 10,000 stays cheap, and looking at all takes few calls.
+listed with it. So looking at one run of 10,000 stays cheap, and looking at all takes few calls. A long
+listing is several cohorts at one pace: the groups go on growing, and what nobody holds is let go.
 """
 
 from __future__ import annotations
@@ -36,17 +37,37 @@ class RunContents:
     makers: dict[int, StepRun] = field(default_factory=dict)
 
 
-class Cohort:
-    """Runs that were listed together, and their contents as far as they were looked at."""
+@dataclass
+class Pace:
+    """How fast the reader of a listing goes: how many runs are to be loaded together next."""
 
-    def __init__(self, loader: Loader, runs: Sequence[PipelineRun]) -> None:
+    group: int = 1
+
+
+class Cohort:
+    """Runs that were listed together, and their contents as far as they were looked at.
+
+    Args:
+        loader: Of their store.
+        runs: All of them.
+        pace: Shared by the cohorts of one listing.
+    """
+
+    def __init__(self, loader: Loader, runs: Sequence[PipelineRun], pace: Pace | None = None) -> None:
         self.loader = loader
         self.runs = list(runs)
         self._place = {run.id: place for place, run in enumerate(self.runs)}
         self._steps: dict[int, list[StepRun]] = {}
         self._contents: dict[int, RunContents] = {}
-        self._group = 1
+        self._pace = pace or Pace()
         self._lock = threading.RLock()
+
+    def adopt(self, run_id: int, other: Cohort) -> None:
+        """Take over what another cohort knows of a run that is in both."""
+        if run_id in other._steps:
+            self._steps[run_id] = other._steps[run_id]
+        if run_id in other._contents:
+            self._contents[run_id] = other._contents[run_id]
 
     def steps(self, run_id: int) -> list[StepRun]:
         """Return a run's step runs, in the order they began."""
@@ -69,9 +90,9 @@ class Cohort:
         for run in self._from(run_id):
             if run.id not in known:
                 group.append(run)
-            if len(group) >= self._group:
+            if len(group) >= self._pace.group:
                 break
-        self._group *= _GROWTH
+        self._pace.group *= _GROWTH
         return group
 
     def _from(self, run_id: int) -> Iterator[PipelineRun]:
@@ -83,9 +104,8 @@ class Cohort:
         events = self.loader.events_of_steps([step.id for found in steps.values() for step in found])
         wanted = {each.artifact_id for each in events if each.type in INPUT_EVENTS | OUTPUT_EVENTS}
         artifacts = self.loader.artifacts(sorted(wanted))
-        producers = self.loader.producers(self.loader.events_of_artifacts(sorted(wanted)))
-        makers = {step.id: step for found in self._steps.values() for step in found}
-        makers.update(self.loader.steps(sorted(set(producers.values()) - makers.keys())))
+        known = {step.id: step for found in self._steps.values() for step in found}
+        producers, makers = self.loader.makers(self.loader.events_of_artifacts(sorted(wanted)), known)
         by_step: dict[int, list[Event]] = defaultdict(list)
         for event in events:
             by_step[event.step_id].append(event)

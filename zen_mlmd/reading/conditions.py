@@ -8,13 +8,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import enum
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from pathlib import PurePath
+from typing import Any, Final, Literal, TypeAlias
+from uuid import UUID
 
 
 class _Missing(enum.Enum):
@@ -62,6 +65,47 @@ class Value:
 
     def __str__(self) -> str:
         return self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a name stands for in every record, so that a comparison that no record meets is an error.
+
+    Attributes:
+        kind: keys is a mapping, of which a filter names one key; any is not known before a record is read.
+        choices: All texts that it can be, in lower case; empty if it can be any.
+    """
+
+    kind: Literal["any", "text", "number", "time", "keys"]
+    choices: tuple[str, ...] = ()
+
+    def fit(self, value: Value) -> Value | None:
+        """Return a literal as one that this can be; None if it is nothing of the kind."""
+        if value.is_null:
+            return value
+        if self.choices:
+            text = (value.text or "").casefold()
+            return replace(value, text=text) if text in self.choices else None
+        if self.kind == "number":
+            return None if value.number is None else value
+        return None if self.kind == "time" and value.moment is None else value
+
+    def hint(self, value: Value) -> str:
+        """Return what to write instead of a literal that does not fit."""
+        if self.choices:
+            close = difflib.get_close_matches((value.text or "").casefold(), self.choices, 1)
+            guess = f"did you mean {close[0]}? " if close else ""
+            return f"{guess}it is one of: {', '.join(self.choices)}"
+        if self.kind == "number":
+            return "it is a number, written without quotes: 3, 0.5 or 1e-7"
+        return "it is a time: 2026-11-01, 2026-11-01T12:00Z, now or now-7d"
+
+
+ANY: Final = Field("any")
+TEXT: Final = Field("text")
+NUMBER: Final = Field("number")
+MOMENT: Final = Field("time")
+KEYS: Final = Field("keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +166,7 @@ class Like:
     negated: bool
 
     def __call__(self, lookup: Lookup) -> bool:
-        value = lookup(self.name)
+        value = _as_text(lookup(self.name))
         text = value.value if isinstance(value, enum.Enum) and value is not MISSING else value
         return isinstance(text, str) and _is_like(text, self.segments) != self.negated
 
@@ -181,6 +225,11 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
 }
 
 
+def _as_text(value: object) -> object:
+    """Return a path or a UUID as the text that it is written as, anything else as it is."""
+    return str(value) if isinstance(value, PurePath | UUID) else value
+
+
 def _is_null(value: object) -> bool:
     return value is None or value is MISSING
 
@@ -191,7 +240,7 @@ def _compare(left: object, op: str, right: Value) -> bool:
     if _is_null(left):
         return False
     try:
-        mine, other = _pair(left, right, ordered=op not in ("=", "!="))
+        mine, other = _pair(_as_text(left), right, ordered=op not in ("=", "!="))
         return other is not None and bool(_OPERATORS[op](mine, other))
     except ArithmeticError:  # a Decimal NaN has no order, a signalling one compares with nothing
         return False

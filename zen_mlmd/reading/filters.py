@@ -28,7 +28,10 @@ The logic is two-valued:
   is false, `!=` included. A recorded string compares with an unquoted number, true, false or time
   by how that is written: `= 1.10` finds the string "1.10", but no string is `< 1.10`.
 - true and false equal booleans only, never 1 and 0. A number that is NaN equals `nan`.
-- A status compares in any case: `status = FAILED`.
+- A status compares in any case: `status = FAILED`. A path and a UUID are the text they are written as.
+
+Where the caller says what the names stand for, what could match no record is an error, not an empty
+answer: a status that there is not, a number compared with a word, parameters without a name.
 """
 
 from __future__ import annotations
@@ -36,12 +39,14 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn
 
 from zen_mlmd.errors import FilterSyntaxError
 from zen_mlmd.reading.conditions import (
+    ANY,
     KEYWORDS,
     MISSING,
     TIME,
@@ -49,6 +54,7 @@ from zen_mlmd.reading.conditions import (
     AnyOf,
     Comparison,
     Condition,
+    Field,
     In,
     IsNull,
     Like,
@@ -72,29 +78,38 @@ _EXAMPLE = "a filter reads like: status = failed and started_at > now-7d"
 
 
 def compile_filter(
-    text: str, *, names: Iterable[str] | None = None, now: dt.datetime | None = None
+    text: str,
+    *,
+    names: Mapping[str, Field] | Iterable[str] | None = None,
+    now: dt.datetime | None = None,
 ) -> Filter:
     """Return the filter that `text` is; the module's docstring has the grammar.
 
     Args:
         text: At most 100,000 characters, at most 50 parentheses and `not` deep.
-        names: The first parts of names that records have; None permits any.
+        names: The first parts of names that records have, with what each stands for if that is known;
+            None permits any.
         now: What `now` means, an aware datetime; the present if None. It is the same for every
             record that the filter is asked about.
 
     Raises:
-        FilterSyntaxError: The text is no such expression, or uses a name that is not in `names`;
-            the message points at the place, the hint says what would be right.
+        FilterSyntaxError: The text is no such expression, uses a name that is not in `names`, or
+            compares one with what it can never be; the message points at the place, the hint says
+            what would be right.
     """
     if len(text) > _MAX_LENGTH:
         raise FilterSyntaxError(
             f"the filter has {len(text)} characters; {_MAX_LENGTH} are read",
             hint="split it, and apply one filter after the other",
         )
-    known = None if names is None else tuple(sorted(names))
+    known = None if names is None else dict(sorted(_fields(names).items()))
     parser = _Parser(text, known, now or dt.datetime.now(dt.timezone.utc))
     root = parser.parse()
     return Filter(root, frozenset(parser.used))
+
+
+def _fields(names: Mapping[str, Field] | Iterable[str]) -> Mapping[str, Field]:
+    return names if isinstance(names, Mapping) else dict.fromkeys(names, ANY)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -159,7 +174,7 @@ class _Token:
 
 
 class _Parser:
-    def __init__(self, text: str, names: tuple[str, ...] | None, now: dt.datetime) -> None:
+    def __init__(self, text: str, names: Mapping[str, Field] | None, now: dt.datetime) -> None:
         self._text = text
         self._names = names
         self._now = now
@@ -242,10 +257,10 @@ class _Parser:
         return node
 
     def _comparison(self) -> Condition:
-        name = self._name()
+        name, field = self._name()
         token = self._take()
         if token.kind == "op":
-            return self._simple(name, _SAME.get(token.text, token.text))
+            return self._simple(name, field, _SAME.get(token.text, token.text))
         if token.is_word("is"):
             negated = self._took("not")
             if not self._took("null"):
@@ -255,32 +270,34 @@ class _Parser:
         if negated:
             token = self._take()
         if token.is_word("in"):
-            return In(name, self._values(), negated)
+            return In(name, self._values(name, field), negated)
         if token.is_word("like"):
-            return self._like(name, negated=negated)
+            return self._like(name, field, negated=negated)
         wanted = "`in` or `like`" if negated else "a comparison (=, !=, <, <=, >, >=, in, like, is)"
         return self._fail(token, f"expected {wanted}, found {token}")
 
-    def _simple(self, name: Name, op: str) -> Condition:
+    def _simple(self, name: Name, field: Field, op: str) -> Condition:
         token = self._token
-        value = self._value()
+        value = self._fitting(name, field)
         if value.is_null:
             if op not in ("=", "!="):
                 self._fail(token, "nothing is less or greater than null", "write `is null` or `is not null`")
             return IsNull(name, op == "!=")
         return Comparison(name, op, value)
 
-    def _values(self) -> tuple[Value, ...]:
+    def _values(self, name: Name, field: Field) -> tuple[Value, ...]:
         self._expect_mark("(", "after `in`")
-        values = [self._value()]
+        values = [self._fitting(name, field)]
         while self._token.kind == "mark" and self._token.text == ",":
             self._next += 1
-            values.append(self._value())
+            values.append(self._fitting(name, field))
         self._expect_mark(")", "or `,`")
         return tuple(values)
 
-    def _like(self, name: Name, *, negated: bool) -> Condition:
+    def _like(self, name: Name, field: Field, *, negated: bool) -> Condition:
         token = self._token
+        if field.kind in ("number", "time"):
+            self._fail(token, f"`like` asks texts, and {name[0]} is a {field.kind}", "use =, <, > or `in`")
         pattern = self._value()
         if pattern.text is None:
             self._fail(token, f"{token} is no pattern", "quote it: like 'abc%'")
@@ -290,7 +307,7 @@ class _Parser:
 
     # -- names and values
 
-    def _name(self) -> Name:
+    def _name(self) -> tuple[Name, Field]:
         token = self._take()
         is_name = token.kind == "word" and _NAME.fullmatch(token.text) and not token.is_word(*KEYWORDS)
         if not is_name:
@@ -310,8 +327,22 @@ class _Parser:
                 f"{guess}known names: {', '.join(self._names) or 'none'}",
             )
         name = tuple(parts)
+        field = ANY if self._names is None else self._names[name[0]]
+        if field.kind == "keys" and len(name) == 1:
+            self._fail(token, f"{token} holds several values", f"name one of them: {token.text}.NAME")
+        if field.kind not in ("any", "keys") and len(name) > 1:
+            self._fail(token, f"`{name[0]}` is a {field.kind}, and has no parts", f"write {name[0]} alone")
         self.used.add(name)
-        return name
+        return name, field
+
+    def _fitting(self, name: Name, field: Field) -> Value:
+        """Take a value that the name can have."""
+        token = self._token
+        value = self._value()
+        fitting = field.fit(value)
+        if fitting is None:
+            self._fail(token, f"{token} is nothing that {name[0]} can be", field.hint(value))
+        return fitting
 
     def _value(self) -> Value:
         token = self._take()

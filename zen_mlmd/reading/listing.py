@@ -1,17 +1,27 @@
-"""Lists of views: plain lists that can be turned into tables."""
+"""Views in lists, which can be turned into tables, and views by name."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Protocol, TypeVar, overload
 
-from zen_mlmd.errors import MissingExtraError, NotFoundError
-from zen_mlmd.reading.conditions import MISSING
+from zen_mlmd.errors import MissingExtraError, NotFoundError, UsageError
+from zen_mlmd.lineage.export import printable
+from zen_mlmd.reading.conditions import MISSING, Field
 from zen_mlmd.reading.filters import compile_filter
 
 
 class View(Protocol):
-    """What every view offers."""
+    """What every view offers.
+
+    Attributes:
+        FIELDS: What a filter may ask of it.
+        COLUMNS: The keys of `to_dict` that hold one value each, rather than a mapping.
+    """
+
+    FIELDS: ClassVar[Mapping[str, Field]]
+    COLUMNS: ClassVar[Sequence[str]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the view as plain values."""
@@ -19,13 +29,43 @@ class View(Protocol):
 
 
 ViewT = TypeVar("ViewT", bound=View)
+ValueT_co = TypeVar("ValueT_co", covariant=True)
+DefaultT = TypeVar("DefaultT")
+
+
+class Named(Mapping[str, ValueT_co]):
+    """Things by name. `named["x"]` says what there is if there is no `x`: it raises `NotFoundError`.
+
+    `Mapping` takes a `KeyError` for that, so what it derives from `[]` is asked of the names instead.
+    """
+
+    @abstractmethod
+    def __contains__(self, name: object) -> bool: ...
+
+    @overload
+    def get(self, key: str, /) -> ValueT_co | None: ...
+
+    @overload
+    def get(self, key: str, /, default: DefaultT) -> ValueT_co | DefaultT: ...
+
+    def get(self, key: str, /, default: Any = None) -> Any:
+        """Return what has this name, or `default` if nothing has."""
+        if key in self:
+            return self[key]
+        return default
 
 
 class ViewList(Sequence[ViewT]):
-    """Views in order; also a table, as dicts or as a pandas DataFrame."""
+    """Views in order; also a table, as dicts or as a pandas DataFrame.
 
-    def __init__(self, views: Iterable[ViewT]) -> None:
+    Args:
+        views: What is in the list.
+        kind: The class of all of them: what says the columns of a table without rows.
+    """
+
+    def __init__(self, views: Iterable[ViewT], kind: type[ViewT]) -> None:
         self._views = list(views)
+        self._kind = kind
 
     @overload
     def __getitem__(self, index: int) -> ViewT: ...
@@ -34,7 +74,9 @@ class ViewList(Sequence[ViewT]):
     def __getitem__(self, index: slice) -> ViewList[ViewT]: ...
 
     def __getitem__(self, index: int | slice) -> ViewT | ViewList[ViewT]:
-        return ViewList(self._views[index]) if isinstance(index, slice) else self._views[index]
+        if isinstance(index, slice):
+            return ViewList(self._views[index], self._kind)
+        return self._views[index]
 
     def __len__(self) -> int:
         return len(self._views)
@@ -55,7 +97,10 @@ class ViewList(Sequence[ViewT]):
         return [view.to_dict() for view in self._views]
 
     def to_pandas(self) -> Any:
-        """Return a DataFrame with a row for each view; nested dicts become dotted columns.
+        """Return a DataFrame with a row for each view.
+
+        The keys of parameters, properties and the like are columns: `parameters.depth`. What lies deeper
+        stays as it is, so that no two values meet in one column.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -63,30 +108,29 @@ class ViewList(Sequence[ViewT]):
         try:
             import pandas as pd
         except ImportError:
-            raise MissingExtraError(
-                "pandas is not installed", hint="pip install 'zen-mlmd[pandas]'"
-            ) from None
-        return pd.DataFrame([_flat(row) for row in self.to_dicts()])
+            raise MissingExtraError("pandas is not installed", hint="pip install pandas") from None
+        rows = [_flat(row) for row in self.to_dicts()]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(self._kind.COLUMNS))
 
 
 def select(
-    views: Iterable[ViewT], where: str | None, limit: int | None, names: frozenset[str]
+    views: Iterable[ViewT], where: str | None, limit: int | None, kind: type[ViewT]
 ) -> ViewList[ViewT]:
     """Return the first `limit` views that a filter matches; asks no more pages than it needs.
 
     Raises:
         FilterSyntaxError: The filter cannot be read.
     """
-    matches = compile_filter(where, names=names).matches if where else None
+    matches = compile_filter(where, names=kind.FIELDS).matches if where else None
     found: list[ViewT] = []
     if limit is not None and limit <= 0:
-        return ViewList(found)
+        return ViewList(found, kind)
     for view in views:
         if matches is None or matches(lookup_in(view)):
             found.append(view)
             if limit is not None and len(found) >= limit:
                 break
-    return ViewList(found)
+    return ViewList(found, kind)
 
 
 def lookup_in(view: object) -> Callable[[tuple[str, ...]], Any]:
@@ -111,11 +155,24 @@ def lookup_in(view: object) -> Callable[[tuple[str, ...]], Any]:
     return lookup
 
 
+def name_of(what: str, name: object) -> str:
+    """Return a name that was given for something.
+
+    Raises:
+        UsageError: It is no text.
+    """
+    if not isinstance(name, str):
+        raise UsageError(
+            f"a {what} is asked for by its name, not by a {type(name).__qualname__}", hint="give a str"
+        )
+    return name
+
+
 def not_found(what: str, name: object, known: Iterable[str]) -> NotFoundError:
     """Return an error that names what there is, nearest first."""
     import difflib
 
-    names = list(known)
+    names = [printable(each) for each in known]
     near = difflib.get_close_matches(str(name), names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else ""
     if not hint:
@@ -124,11 +181,11 @@ def not_found(what: str, name: object, known: Iterable[str]) -> NotFoundError:
     return NotFoundError(f"no {what} {str(name)[:200]!r}", hint=hint)
 
 
-def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in row.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
+        if isinstance(value, Mapping):
+            flat.update((f"{key}.{name}", item) for name, item in value.items())
         else:
-            flat[prefix + str(key)] = value
+            flat[key] = value
     return flat

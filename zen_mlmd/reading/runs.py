@@ -1,53 +1,101 @@
-"""Views of pipelines and runs."""
+"""Views of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, ClassVar, Final, overload
 
-from zen_mlmd.errors import NotFoundError
+from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.diff import RunDiff, diff_runs
+from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import Failure, Pipeline, PipelineRun, Status
-from zen_mlmd.reading.cohort import Cohort, RunContents
-from zen_mlmd.reading.listing import ViewList, not_found, select
-from zen_mlmd.reading.paths import quote_part
+from zen_mlmd.model import Failure, PipelineRun, Status, StepRun
+from zen_mlmd.reading.cohort import Cohort, Pace, RunContents
+from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
+from zen_mlmd.reading.listing import Named, ViewList, name_of, not_found, select
+from zen_mlmd.reading.paths import quote_part, unquote_part, unquote_step
 from zen_mlmd.reading.steps import StepView
 from zen_mlmd.reading.view import RecordView
 
-RUN_NAMES = frozenset(
-    [
-        "id",
-        "name",
-        "pipeline",
-        "status",
-        "started_at",
-        "ended_at",
-        "duration_s",
-        "dialect",
-        "parameters",
-        "properties",
-        "metrics",
-        "environment",
-    ]
-)
+_NAMED: Final = 50
+"""So many of the newest runs are looked through for a name that was meant."""
+
+
+class Steps(Named[StepView]):
+    """A run's steps by name, in the order they began; of a step that ran again the last attempt."""
+
+    def __init__(self, run: PipelineRunView) -> None:
+        self._run = run
+
+    def __getitem__(self, name: str) -> StepView:
+        return self._run.get_step(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._run.latest_steps()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run.latest_steps())
+
+    def __len__(self) -> int:
+        return len(self._run.latest_steps())
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{printable(name)}: {step}' for name, step in self.items())}}}"
 
 
 class PipelineRunView(RecordView[PipelineRun]):
     """One run, with the questions one asks of it; its steps are read when first asked for."""
 
+    FIELDS: ClassVar[Mapping[str, Field]] = {
+        "id": NUMBER,
+        "name": TEXT,
+        "pipeline": TEXT,
+        "status": Field("text", tuple(Status)),
+        "started_at": MOMENT,
+        "ended_at": MOMENT,
+        "duration_s": NUMBER,
+        "dialect": TEXT,
+        "parameters": KEYS,
+        "properties": KEYS,
+        "metrics": KEYS,
+        "environment": KEYS,
+    }
+    COLUMNS: ClassVar[Sequence[str]] = (
+        "id",
+        "pipeline",
+        "name",
+        "status",
+        "started_at",
+        "ended_at",
+        "duration_s",
+    )
+
     def __init__(self, record: PipelineRun, cohort: Cohort) -> None:
         super().__init__(record, cohort.loader)
         self._cohort = cohort
+        self._latest_steps: dict[str, StepRun] | None = None
 
     @classmethod
     def alone(cls, record: PipelineRun, loader: Loader) -> PipelineRunView:
         """Return a view of one run that was not listed with others."""
         return cls(record, Cohort(loader, [record]))
 
+    @classmethod
+    def together(cls, runs: Iterable[PipelineRunView], loader: Loader) -> ViewList[PipelineRunView]:
+        """Return some runs of a listing, which are loaded together, and without the others from now on."""
+        chosen = list(runs)
+        cohort = Cohort(loader, [run.record for run in chosen])
+        return ViewList((run.moved_to(cohort) for run in chosen), cls)
+
+    def moved_to(self, cohort: Cohort) -> PipelineRunView:
+        """Return the same run in another cohort, with what is known of it."""
+        cohort.adopt(self.id, self._cohort)
+        return PipelineRunView(self.record, cohort)
+
     def __repr__(self) -> str:
-        return f"<Run {self.path}>"
+        return f"<Run {printable(self.path)}>"
 
     def __getitem__(self, step: str) -> StepView:
         """Return a step by name."""
@@ -154,14 +202,22 @@ class PipelineRunView(RecordView[PipelineRun]):
         return max((each for each in times if each), default=None)
 
     @property
-    def steps(self) -> Mapping[str, StepView]:
+    def steps(self) -> Steps:
         """The steps by name, in the order they began; of a step that ran again the last attempt."""
-        return {name: StepView(step, self._loader, self) for name, step in self.latest_steps().items()}
+        return Steps(self)
 
     @property
     def step_runs(self) -> ViewList[StepView]:
         """All step runs in the order they began, every attempt."""
-        return ViewList(StepView(step, self._loader, self) for step in self._steps())
+        return self.list_steps()
+
+    def list_steps(self, where: str | None = None, *, limit: int | None = None) -> ViewList[StepView]:
+        """Return the step runs that a filter matches, in the order they began, every attempt.
+
+        Raises:
+            FilterSyntaxError: The filter cannot be read.
+        """
+        return select((StepView(step, self._loader, self) for step in self._steps()), where, limit, StepView)
 
     @property
     def step_names(self) -> list[str]:
@@ -174,22 +230,47 @@ class PipelineRunView(RecordView[PipelineRun]):
         Raises:
             NotFoundError: The run has no such step, or it was not begun.
         """
-        steps = self.steps
-        if name not in steps:
-            raise not_found(f"step in run {self.name!r} named", name, steps)
-        return steps[name]
+        found = self.latest_steps().get(name)
+        if found is None:
+            raise not_found(f"step in run {self.name!r} named", name, self.latest_steps())
+        return StepView(found, self._loader, self)
 
-    def latest_steps(self) -> dict[str, Any]:
+    def get_step_at(self, part: str) -> StepView:
+        """Return the step that a part of a path names: the last attempt, or the one with that id.
+
+        Raises:
+            NotFoundError: The run has no such step.
+        """
+        name, attempt = unquote_step(part)
+        for step in self._steps() if attempt is not None else ():
+            if (step.name, step.id) == (name, attempt):
+                return StepView(step, self._loader, self)
+        return self.get_step(unquote_part(part))
+
+    def latest_steps(self) -> Mapping[str, StepRun]:
         """Return the step records by name, of each the last attempt."""
-        return {step.name: step for step in self._steps()}
+        if self._latest_steps is None:
+            self._latest_steps = {step.name: step for step in self._steps()}
+        return self._latest_steps
 
     def contents(self) -> RunContents:
         """Return the run's steps, events and artifacts, in a number of calls that no step adds to."""
         return self._cohort.contents(self.id)
 
     def diff(self, other: PipelineRunView) -> RunDiff:
-        """Return what is other in `other`: parameters, code, inputs, outputs, metrics."""
-        return diff_runs(self._loader, self.record, other.record)
+        """Return what is other in `other`: parameters, code, inputs, outputs, metrics.
+
+        The other run may be in another store: an input or output is the same there if its content is.
+
+        Raises:
+            UsageError: The other is no run.
+        """
+        if not isinstance(other, PipelineRunView):
+            raise UsageError(
+                f"a run is compared with a run, not with a {type(other).__qualname__}",
+                hint="run.diff(store.get_run(name))",
+            )
+        return diff_runs((self._loader, self.record), (other._loader, other.record))
 
     def refresh(self) -> PipelineRunView:
         """Return the run as the store has it now.
@@ -217,38 +298,55 @@ class PipelineRunView(RecordView[PipelineRun]):
             "properties": dict(self.properties),
         }
 
-    def _steps(self) -> list[Any]:
+    def _steps(self) -> list[StepRun]:
         return self._cohort.steps(self.id)
 
 
 class Runs:
-    """A pipeline's runs, newest first; `runs["name"]` is one of them."""
+    """Runs of a pipeline, or of all, newest first: those that began last; `runs["name"]` is one of them.
 
-    def __init__(self, pipeline: Pipeline, loader: Loader) -> None:
-        self._pipeline = pipeline
+    They are read in pages as one goes through them. `len` reads all.
+    """
+
+    def __init__(self, loader: Loader, pipeline: str | None = None) -> None:
         self._loader = loader
+        self._pipeline = pipeline
 
     def __iter__(self) -> Iterator[PipelineRunView]:
-        cohort = Cohort(self._loader, self._loader.runs_of(self._pipeline))
-        return (PipelineRunView(run, cohort) for run in cohort.runs)
+        pace = Pace()
+        for runs in self._loader.newest_runs(self._pipeline):
+            cohort = Cohort(self._loader, runs, pace)
+            for run in runs:
+                yield PipelineRunView(run, cohort)
 
     def __len__(self) -> int:
-        return len(self._loader.runs_of(self._pipeline))
+        return sum(map(len, self._loader.newest_runs(self._pipeline)))
 
-    def __getitem__(self, name: str | int) -> PipelineRunView:
-        if isinstance(name, int):
-            return list(self)[name]
-        found = self._loader.find_run(name)
-        if found is None or found.pipeline != self._pipeline.name:
-            raise not_found(f"run of {self._pipeline.name!r} named", name, [run.name for run in self])
+    @overload
+    def __getitem__(self, which: str | int) -> PipelineRunView: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> ViewList[PipelineRunView]: ...
+
+    def __getitem__(self, which: str | int | slice) -> PipelineRunView | ViewList[PipelineRunView]:
+        if isinstance(which, slice):
+            from_end = any(each is not None and each < 0 for each in (which.start, which.stop, which.step))
+            runs = list(islice(self, None if from_end else which.stop))
+            return PipelineRunView.together(runs[which], self._loader)
+        if isinstance(which, int):
+            run = list(islice(self, which + 1 if which >= 0 else None))[which]
+            return PipelineRunView.together([run], self._loader)[0]
+        found = self._find(name_of("run", which))
+        if found is None:
+            of = "" if self._pipeline is None else f"of {self._pipeline!r} "
+            raise not_found(f"run {of}named", which, (run.name for run in islice(self, _NAMED)))
         return PipelineRunView.alone(found, self._loader)
 
     def __contains__(self, name: object) -> bool:
-        found = self._loader.find_run(name) if isinstance(name, str) else None
-        return found is not None and found.pipeline == self._pipeline.name
+        return isinstance(name, str) and self._find(name) is not None
 
     def __repr__(self) -> str:
-        return f"<Runs of {self._pipeline.name}>"
+        return f"<Runs of {'all pipelines' if self._pipeline is None else printable(self._pipeline)}>"
 
     def where(self, text: str | None = None, *, limit: int | None = None) -> ViewList[PipelineRunView]:
         """Return the runs that a filter matches, newest first.
@@ -256,72 +354,8 @@ class Runs:
         Raises:
             FilterSyntaxError: The filter cannot be read.
         """
-        return select(self, text, limit, RUN_NAMES)
+        return PipelineRunView.together(select(self, text, limit, PipelineRunView), self._loader)
 
-
-class PipelineView(RecordView[Pipeline]):
-    """One pipeline, with the questions one asks of it."""
-
-    def __repr__(self) -> str:
-        return f"<Pipeline {self.name}>"
-
-    @property
-    def runs(self) -> Runs:
-        """Its runs, newest first."""
-        return Runs(self.record, self._loader)
-
-    @property
-    def run_names(self) -> list[str]:
-        """The names of its runs, newest first."""
-        return [run.name for run in self.runs]
-
-    @property
-    def latest_run(self) -> PipelineRunView:
-        """Its newest run.
-
-        Raises:
-            NotFoundError: It has none.
-        """
-        return self._first(lambda _: True, "run")
-
-    @property
-    def latest_completed_run(self) -> PipelineRunView:
-        """Its newest run that completed.
-
-        Raises:
-            NotFoundError: It has none.
-        """
-        return self._first(lambda run: run.status is Status.COMPLETED, "completed run")
-
-    def get_run(self, name: str) -> PipelineRunView:
-        """Return a run by name; `latest` is the newest.
-
-        Raises:
-            NotFoundError: It has no such run.
-        """
-        if name == "latest" and name not in self.runs:
-            return self.latest_run
-        return self.runs[name]
-
-    def get_run_for_completed_step(self, step: str) -> PipelineRunView:
-        """Return the newest run in which a step was run to its end, rather than found in the cache.
-
-        Raises:
-            NotFoundError: There is none.
-        """
-
-        def made(run: PipelineRunView) -> bool:
-            found = run.latest_steps().get(step)
-            return found is not None and found.status is Status.COMPLETED
-
-        return self._first(made, f"run with a completed step {step!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the pipeline as plain values."""
-        return {"id": self.id, "name": self.name, "created_at": self.record.created_at}
-
-    def _first(self, wanted: Any, what: str) -> PipelineRunView:
-        for run in self.runs:
-            if wanted(run):
-                return run
-        raise NotFoundError(f"pipeline {self.name!r} has no {what}", hint="run it, or look at .run_names")
+    def _find(self, name: str) -> PipelineRun | None:
+        found = self._loader.find_run(name)
+        return found if found is not None and self._pipeline in (None, found.pipeline) else None

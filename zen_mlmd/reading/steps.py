@@ -1,24 +1,86 @@
-"""Views of steps and artifacts."""
+"""Views of steps, and of what they took and made."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zen_mlmd.errors import NotFoundError, UsageError
+from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, EventType, Status, StepRun
 from zen_mlmd.reading.artifacts import ArtifactView
-from zen_mlmd.reading.listing import ViewList, not_found
-from zen_mlmd.reading.paths import quote_part
+from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
+from zen_mlmd.reading.listing import Named, ViewList, not_found
+from zen_mlmd.reading.paths import quote_step, unquote_part, unquote_slot
 from zen_mlmd.reading.view import RecordView
 
 if TYPE_CHECKING:
     from zen_mlmd.reading.runs import PipelineRunView
 
-STEP_NAMES = frozenset(
-    [
+
+class Slots(Named["ArtifactView"]):
+    """A step's inputs or outputs by name.
+
+    `slots["x"]` is the artifact. Where a name takes a list of several, they are `slots["x[0]"]` and so on,
+    and `slots.lists["x"]` has them in order; so a mapping of all slots has each artifact once.
+    """
+
+    def __init__(self, lists: Mapping[str, list[ArtifactView]], what: str) -> None:
+        self.lists = lists
+        self._what = what
+        self._single: dict[str, ArtifactView] = {}
+        for name, found in lists.items():
+            if len(found) == 1:
+                self._single[name] = found[0]
+                continue
+            for place, artifact in enumerate(found):
+                # A slot that is called `x[0]` itself goes first.
+                if f"{name}[{place}]" not in lists:
+                    self._single[f"{name}[{place}]"] = artifact
+
+    def __getitem__(self, name: str) -> ArtifactView:
+        if name in self._single:
+            return self._single[name]
+        if name not in self.lists:
+            raise not_found(self._what, name, self._single)
+        raise UsageError(
+            f"{self._what} {name!r} is a list of {len(self.lists[name])} artifacts",
+            hint=f"take one, {printable(name)}[0], or all: {self._what}s.lists[{name!r}]",
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._single or name in self.lists
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._single)
+
+    def __len__(self) -> int:
+        return len(self._single)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{printable(name)}: {found}' for name, found in self.lists.items())}}}"
+
+
+class StepView(RecordView[StepRun]):
+    """One step run, with the questions one asks of it."""
+
+    FIELDS: ClassVar[Mapping[str, Field]] = {
+        "id": NUMBER,
+        "name": TEXT,
+        "type": TEXT,
+        "status": Field("text", tuple(Status)),
+        "started_at": MOMENT,
+        "ended_at": MOMENT,
+        "duration_s": NUMBER,
+        "parameters": KEYS,
+        "properties": KEYS,
+        "metrics": KEYS,
+        "environment": KEYS,
+        "code": TEXT,
+    }
+    COLUMNS: ClassVar[Sequence[str]] = (
         "id",
         "name",
         "type",
@@ -26,55 +88,15 @@ STEP_NAMES = frozenset(
         "started_at",
         "ended_at",
         "duration_s",
-        "parameters",
-        "properties",
-        "metrics",
-        "environment",
-        "code",
-    ]
-)
-
-
-class Slots(Mapping[str, "ArtifactView"]):
-    """A step's inputs or outputs by name.
-
-    `slots["x"]` is the artifact; where a name takes a list of several, `slots.lists["x"]` has them in order.
-    """
-
-    def __init__(self, lists: Mapping[str, list[ArtifactView]], what: str) -> None:
-        self.lists = lists
-        self._what = what
-
-    def __getitem__(self, name: str) -> ArtifactView:
-        if name not in self.lists:
-            raise not_found(self._what, name, self.lists)
-        found = self.lists[name]
-        if len(found) > 1:
-            raise UsageError(
-                f"{self._what} {name!r} is a list of {len(found)} artifacts",
-                hint=f"{self._what}s.lists[{name!r}] has them in order",
-            )
-        return found[0]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.lists)
-
-    def __len__(self) -> int:
-        return len(self.lists)
-
-    def __repr__(self) -> str:
-        return f"{{{', '.join(f'{name}: {found}' for name, found in self.lists.items())}}}"
-
-
-class StepView(RecordView[StepRun]):
-    """One step run, with the questions one asks of it."""
+        "failure",
+    )
 
     def __init__(self, record: StepRun, loader: Loader, run: PipelineRunView | None = None) -> None:
         super().__init__(record, loader)
         self._run = run
 
     def __repr__(self) -> str:
-        return f"<Step {self.name} {self.status}>"
+        return f"<Step {printable(self.name)} {self.status}>"
 
     @property
     def entrypoint_name(self) -> str:
@@ -157,12 +179,18 @@ class StepView(RecordView[StepRun]):
 
     @property
     def path(self) -> str:
-        """`pipeline/run/step`."""
-        return f"{self.run.path}/{quote_part(self.name)}"
+        """`pipeline/run/step`; with its id, `step#12`, if the step ran again after it in the same run.
+
+        Raises:
+            NotFoundError: It belongs to no run.
+        """
+        last = self.run.latest_steps().get(self.name)
+        attempt = None if last is None or last.id == self.id else self.id
+        return f"{self.run.path}/{quote_step(self.name, attempt)}"
 
     @property
     def inputs(self) -> Slots:
-        """What it took, by input name; TFX's conditions, whose names begin with `_`, are left out."""
+        """What it took, by input name; a TFX step's conditions, whose names begin with `_`, are left out."""
         return self._slots(INPUT_EVENTS, "input")
 
     @property
@@ -188,6 +216,18 @@ class StepView(RecordView[StepRun]):
         """
         return _only(self.outputs, "output", self.name)
 
+    def get_output_at(self, part: str) -> ArtifactView:
+        """Return the output that a part of a path names.
+
+        Raises:
+            NotFoundError: It has no such output.
+            UsageError: The output is a list, and the part does not say which of it.
+        """
+        outputs = self.outputs
+        name, place = unquote_slot(part)
+        listed = outputs.lists.get(name, ())
+        return listed[place] if place is not None and place < len(listed) else outputs[unquote_part(part)]
+
     @property
     def parents(self) -> ViewList[StepView]:
         """The steps that it waited for: that gave it an artifact in its run, or that it was put after.
@@ -204,13 +244,14 @@ class StepView(RecordView[StepRun]):
         wanted |= {step.id for step in contents.steps if step.name in self.record.after}
         ids = sorted(each for each in wanted if each is not None and each != self.id)
         elsewhere = self._loader.steps([each for each in ids if each not in own])
-        return ViewList(
+        parents = (
             StepView(own[each], self._loader, self._run)
             if each in own
             else StepView(elsewhere[each], self._loader)
             for each in ids
             if each in own or each in elsewhere
         )
+        return ViewList(parents, StepView)
 
     def emitter_id(self, artifact_id: int) -> int | None:
         """Return which other step of its run emitted an artifact, be it from the cache; None if none did."""
@@ -273,9 +314,10 @@ class StepView(RecordView[StepRun]):
             artifacts = contents.artifacts
         else:
             artifacts = self._loader.artifacts(sorted({each for _, _, each in placed}))
+        hidden = self.record.dialect == "tfx" and what == "input"
         lists: dict[str, list[ArtifactView]] = {}
         for name, _, artifact in sorted(dict.fromkeys(placed), key=lambda each: each[:2]):
-            if artifact in artifacts and not name.startswith("_"):
+            if artifact in artifacts and not (hidden and name.startswith("_")):
                 view = ArtifactView(
                     artifacts[artifact], self._loader, step=self, taken=what == "input", contents=contents
                 )
@@ -287,6 +329,6 @@ def _only(slots: Slots, what: str, step: str) -> ArtifactView:
     if len(slots) != 1:
         raise UsageError(
             f"step {step!r} has {len(slots)} {what}s",
-            hint=f"take one of .{what}s: {', '.join(slots) or 'there are none'}",
+            hint=f"take one of .{what}s: {', '.join(map(printable, slots)) or 'there are none'}",
         )
     return slots[next(iter(slots))]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar
 
+from zen_mlmd.errors import UsageError
 from zen_mlmd.loader import Loader
 
 
@@ -43,8 +44,19 @@ class RecordView(Generic[RecordT]):
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            f"{type(self).__name__} cannot be pickled: a view asks an open store",
+            hint="pickle its .record or .to_dict(), or its id and ask the store again there",
+        )
+
     def _key(self) -> tuple[str, int, int]:
         return type(self).__name__, self.id, id(self._loader)
+
+    @property
+    def origin(self) -> str:
+        """Which store it was read from, without secrets: ids are a store's own."""
+        return self._loader.origin
 
     @property
     def id(self) -> int:

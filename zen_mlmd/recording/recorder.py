@@ -29,6 +29,7 @@ from zen_mlmd.recording.given import check_metrics, check_name, check_uri, endin
 from zen_mlmd.recording.step import StepRecorder, now_ms
 from zen_mlmd.recording.types import Registry, put_context, put_masked
 from zen_mlmd.service.client import Client, resend
+from zen_mlmd.values import same
 
 
 class Recorder:
@@ -102,10 +103,20 @@ class Recorder:
         type: str = zen.ARTIFACT_TYPE,
         base_type: str = "",
         properties: Mapping[str, Any] | None = None,
+        reimport: bool = False,
     ) -> Artifact:
-        """Record something that exists already, by its URI; it has no producer.
+        """Return the artifact at a URI that exists already, recording it if the store has none such.
 
-        Each call records one more artifact; `Store.artifacts_at(uri)` finds those that are there.
+        One that the store has serves if it is of the same type, is live, and has every property that is
+        given here; of several the newest. So a data set keeps its identity over the runs that take it,
+        as with the importers of TFX and Kubeflow Pipelines.
+
+        Args:
+            uri: Where its payload is.
+            type: The artifact type's name; TFX's standard names mean TFX's types.
+            base_type: Dataset, Model, Metrics or Statistics, of a type that is new.
+            properties: Facts that any MLMD client reads under their own names.
+            reimport: Record one more in any case: what lies at the URI is other than it was.
         """
         check_uri(uri)
         node = mlmd.Artifact(uri=uri, state=mlmd.Artifact.LIVE)
@@ -113,6 +124,9 @@ class Recorder:
         node.type_id = kind.id
         node.external_id = f"zen_mlmd:{uuid.uuid4().hex}"
         zen.write_artifact(node, kind, about={"imported": True}, properties=properties or {})
+        known = None if reimport else self._imported(uri, kind, properties or {})
+        if known is not None:
+            return known
         request = rpc.PutArtifactsRequest(artifacts=[node])
 
         def settle() -> Any:
@@ -126,6 +140,21 @@ class Recorder:
         node.id = self.client.write("PutArtifacts", request, settle).artifact_ids[0]
         remember(self.client, node.id, uri)
         return zen.artifact(node, kind)
+
+    def _imported(self, uri: str, kind: mlmd.ArtifactType, properties: Mapping[str, Any]) -> Artifact | None:
+        found = [
+            zen.artifact(each, kind)
+            for each in self.client.artifacts_at(uri)
+            if each.type_id == kind.id and each.state == mlmd.Artifact.LIVE
+        ]
+        fitting = [
+            each
+            for each in found
+            if all(
+                key in each.properties and same(each.properties[key], properties[key]) for key in properties
+            )
+        ]
+        return max(fitting, key=lambda each: each.id, default=None)
 
     def _make_run(self, context: mlmd.Context, uid: str) -> int:
         try:

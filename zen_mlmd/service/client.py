@@ -4,6 +4,9 @@ A question about many nodes is one call for each thousand ids, whatever the numb
 rolled back (a deadlock, a busy file) is repeated after a few jittered milliseconds; ml-metadata's
 own client sleeps two seconds on average. A write whose connection was lost may or may not have been
 done: it is repeated only after asking the store.
+
+Text that UTF-8 has no form for (an argument of a command that was no text) is in no store: it is not
+asked for, since protobuf refuses it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from zen_mlmd.errors import (
     UnreachableError,
 )
 from zen_mlmd.service.base import MetadataService
+from zen_mlmd.values import is_plain_text
 
 BATCH: Final = 1000
 """Ids in one request."""
@@ -230,12 +234,15 @@ class Client:
 
         Some MySQL collations take `Run` and `run` for one name; what is returned has exactly `name`.
         """
+        if not is_plain_text(name):
+            return None
         request = rpc.GetContextByTypeAndNameRequest(type_name=type_name, context_name=name)
         try:
             found = self.read("GetContextByTypeAndName", request).context
         except NotFoundError:
             return None
-        return found if found.name == name else None
+        # Where there is none the message is empty, and so is its name.
+        return found if found.id and found.name == name else None
 
     def context_taken_for(self, type_name: str, name: str) -> mlmd.Context | None:
         """Return the context that the store takes for one of that type and name, whatever its own name is."""
@@ -254,9 +261,13 @@ class Client:
         except NotFoundError:
             return []
 
-    def newest_contexts(self, type_name: str) -> Iterator[list[mlmd.Context]]:
-        """Yield pages of the contexts of a type, newest first."""
-        return self._pages("GetContextsByType", "contexts", rpc.GetContextsByTypeRequest(type_name=type_name))
+    def newest_contexts(self) -> Iterator[list[mlmd.Context]]:
+        """Yield pages of all contexts, newest first.
+
+        Of all types: for a page of one type MLMD reads all contexts of that type (50 ms instead of 2 ms
+        among 20,000, measured).
+        """
+        return self._pages("GetContexts", "contexts", rpc.GetContextsRequest())
 
     def children(self, context_id: int) -> list[mlmd.Context]:
         """Return the contexts whose parent this is."""
@@ -271,7 +282,10 @@ class Client:
     def contexts_of_execution(self, execution_id: int) -> list[mlmd.Context]:
         """Return the contexts of an execution; MLMD has no index for this: it reads a whole table."""
         request = rpc.GetContextsByExecutionRequest(execution_id=execution_id)
-        return list(self.read("GetContextsByExecution", request).contexts)
+        try:
+            return list(self.read("GetContextsByExecution", request).contexts)
+        except NotFoundError:  # what MLMD says of an execution that is in no context
+            return []
 
     def executions_of_context(self, context_id: int) -> list[mlmd.Execution]:
         """Return all executions of a context, in one call.
@@ -285,15 +299,29 @@ class Client:
     # -- listing ---------------------------------------------------------------------------------
 
     def newest_artifacts(self, type_name: str | None = None) -> Iterator[list[mlmd.Artifact]]:
-        """Yield pages of artifacts, of one type or of all, newest first."""
+        """Yield lists of artifacts, of one type or of all, newest first.
+
+        All are paged. Those of a type are a page, and then all others: for each page MLMD would read
+        all of that type.
+        """
         if type_name is None:
-            return self._pages("GetArtifacts", "artifacts", rpc.GetArtifactsRequest())
-        return self._pages(
-            "GetArtifactsByType", "artifacts", rpc.GetArtifactsByTypeRequest(type_name=type_name)
-        )
+            yield from self._pages("GetArtifacts", "artifacts", rpc.GetArtifactsRequest())
+        elif is_plain_text(type_name):
+            request = rpc.GetArtifactsByTypeRequest(type_name=type_name)
+            page = next(self._pages("GetArtifactsByType", "artifacts", request), None)
+            if page is None:
+                return
+            yield page
+            if len(page) == PAGE:
+                request.ClearField("options")
+                others = self.read("GetArtifactsByType", request).artifacts
+                rest = [each for each in others if each.id < page[-1].id]
+                yield sorted(rest, key=lambda each: -each.id)
 
     def artifacts_at(self, uri: str) -> list[mlmd.Artifact]:
         """Return the artifacts with exactly this URI."""
+        if not is_plain_text(uri):
+            return []
         return list(self.read("GetArtifactsByURI", rpc.GetArtifactsByURIRequest(uris=[uri])).artifacts)
 
     def execution_named(self, type_name: str, name: str) -> mlmd.Execution | None:
