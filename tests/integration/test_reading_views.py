@@ -18,6 +18,7 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 import zen_mlmd as zm
+from tests.clock import loops
 from zen_mlmd.errors import FilterSyntaxError, NotFoundError, UsageError
 from zen_mlmd.model import ARTIFACT_STATES, Status, StepRun
 from zen_mlmd.reading.cohort import Cohort
@@ -433,10 +434,10 @@ def test_one_step_of_thousands_is_one_view(store: zm.Store) -> None:
         StepRun(id=number, name=f"s{number}", type="t", status=Status.COMPLETED) for number in range(3_000)
     ]
     run = PipelineRunView(record, cohort)
-    start = time.perf_counter()
+    start = loops()
     assert [run[f"s{number}"].id for number in range(3_000)] == list(range(3_000))
     assert [run.steps[f"s{number}"].id for number in range(3_000)] == list(range(3_000))
-    assert time.perf_counter() - start < 1
+    assert loops() - start < 100
 
 
 # -- runs --------------------------------------------------------------------------------------------

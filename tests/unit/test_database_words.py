@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from tests.clock import loops
 from zen_mlmd.errors import (
     AlreadyExistsError,
     ContentionError,
@@ -104,7 +103,7 @@ def test_what_may_not_be_written_is_told() -> None:
 
 
 def test_a_long_text_is_looked_through_in_no_time() -> None:
-    began = time.perf_counter()
+    began = loops()
     for text in ("errno: " * 2_000_000, '"' * 1_000_001, "Error when executing quer" * 300_000):
         assert database_said(text) == ""
-    assert time.perf_counter() - began < 10
+    assert loops() - began < 1000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import pickle
-import time
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.clock import loops
 from zen_mlmd.errors import FilterSyntaxError
 from zen_mlmd.model import EventType, Status
 from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
@@ -327,9 +327,9 @@ def test_like_agrees_with_its_definition(text: str, pattern: str) -> None:
 )
 def test_no_pattern_is_slow(pattern: str) -> None:
     filter_ = compile_filter(f"x like '{pattern}'")
-    start = time.perf_counter()
+    start = loops()
     filter_.matches(lookup(x="a" * 20_000))
-    assert time.perf_counter() - start < 2
+    assert loops() - start < 200
 
 
 def test_a_pattern_that_is_none_or_too_long_is_an_error() -> None:
@@ -547,7 +547,7 @@ def test_a_filter_that_is_too_long_is_an_error() -> None:
 
 
 def test_no_text_is_slow_to_read() -> None:
-    start = time.perf_counter()
+    start = loops()
     for text in (
         "'" * 99_999,
         "`" * 99_999,
@@ -559,7 +559,7 @@ def test_no_text_is_slow_to_read() -> None:
         "x in (" + "1," * 40_000,
     ):
         failure(text)
-    assert time.perf_counter() - start < 5
+    assert loops() - start < 500
 
 
 # --- any text, any tree ----------------------------------------------------------------------------

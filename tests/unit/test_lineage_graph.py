@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import time
 from collections.abc import Iterable, Mapping
 from itertools import islice, pairwise
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.clock import loops
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.graph import LineageGraph, Node
 from zen_mlmd.lineage.paths import components
@@ -176,11 +176,11 @@ def test_a_limit_below_one_is_a_usage_error(limit: int) -> None:
 
 def test_a_chain_of_five_thousand_steps_is_walked_at_once() -> None:
     chain = graph({i: ([i], [i + 1]) for i in range(5_000)})
-    start = time.perf_counter()
+    start = loops()
     (path,) = chain.paths(0, 5_000)
     assert len(path) == 10_001
     assert len(chain.ancestors(5_000)) == len(chain.descendants(0)) == 10_000
-    assert time.perf_counter() - start < 5
+    assert loops() - start < 500
 
 
 def test_dead_ends_and_endless_choices_cost_nothing() -> None:
@@ -190,11 +190,11 @@ def test_dead_ends_and_endless_choices_cost_nothing() -> None:
         return {i: ([i, i + 1], [i + 2, i + 3]) for i in rungs}
 
     whole = graph({-1: ([0], [1000, 1001, 2]), **ladder(1000), **ladder(2)})
-    start = time.perf_counter()
+    start = loops()
     found = whole.paths(0, 402, limit=500)
     assert len(set(found)) == 500
     assert all(path[:3] == (a(0), s(-1), a(2)) and path[-1] == a(402) for path in found)
-    assert time.perf_counter() - start < 5
+    assert loops() - start < 500
 
 
 def test_a_dense_cycle_does_not_hang() -> None:
@@ -214,10 +214,10 @@ def test_a_cycle_somewhere_in_a_long_chain_costs_nothing_elsewhere(cycles: list[
     for i in cycles:
         steps[i] = ([i, i + 1], [i + 1])
     chain = graph(steps)
-    start = time.perf_counter()
+    start = loops()
     (found,) = chain.paths(0, length)
     assert len(found) == 2 * length + 1
-    assert time.perf_counter() - start < 2
+    assert loops() - start < 200
 
 
 def test_a_way_round_a_cycle_is_another_way() -> None:
