@@ -296,6 +296,7 @@ def test_contention_at_the_end_leaves_the_step_as_it_was(tmp_path: Path) -> None
 # --- the caller's exception ---
 
 
+@pytest.mark.mysql
 def test_the_callers_exception_goes_on_when_it_cannot_be_recorded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
