@@ -262,7 +262,7 @@ def other(tmp_path: Path) -> Store:
 
 
 def test_an_artifact_of_another_store_is_refused(store: Store, other: Store) -> None:
-    for number in range(5):
+    for number in range(9):
         store.import_artifact(f"mem://{number}")
     with other.record_run("p") as run, run.step("s") as step:
         output = step.log_output("x")
@@ -274,10 +274,10 @@ def test_an_artifact_of_another_store_is_refused(store: Store, other: Store) -> 
     ]
     with store.record_run("p") as run:
         for stranger in strangers:
-            with pytest.raises((UsageError, NotFoundError)) as caught:
+            with pytest.raises(UsageError, match="comes from another store") as caught:
                 run.step("s", inputs={"x": stranger})
             assert caught.value.hint
-            with pytest.raises((UsageError, NotFoundError)):
+            with pytest.raises(UsageError):
                 run.reuse_step("s", outputs={"x": [stranger]})
         with run.step("t") as step, pytest.raises(UsageError, match="artifact 2 comes from another store"):
             step.log_input("x", strangers[0])

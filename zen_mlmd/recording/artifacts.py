@@ -105,8 +105,8 @@ def require_here(client: Client, step: str, taken: Iterable[Taken]) -> None:
     unknown: dict[int, list[ArtifactLike]] = {}
     for _, number, artifact in taken:
         its_client = getattr(artifact, "client", None)
-        seen = its_client is None and number in known
-        if its_client is not client and not (seen and _has(artifact, "uri", known[number])):
+        uri = known.get(number) if its_client is None else None
+        if its_client is not client and (uri is None or not _has(artifact, "uri", uri)):
             unknown.setdefault(number, []).append(artifact)
     if not unknown:
         return
