@@ -52,7 +52,7 @@ SCRIPT = """
     @zm.pipeline
     def p():
         one = first()
-        last(slow(one, 30.0 if HOW == "long" else 2.0))
+        last(slow(one, 120.0 if HOW == "long" else 2.0))
         if MAX_PARALLEL > 1:
             last(slow(one, 1.0))
 
