@@ -57,12 +57,16 @@ class Loader:
         return self.client.remembered("pipelines of executions")
 
     @property
-    def _pipeline_ids(self) -> dict[str, int]:
-        return self.client.remembered("ids of pipelines")
-
-    @property
     def _node_of_execution(self) -> dict[int, str]:
         return self.client.remembered("nodes of executions")
+
+    @property
+    def _pipeline_ids(self) -> dict[str, int]:
+        return self.client.remembered("pipelines")
+
+    @property
+    def _newest_run(self) -> dict[str, int]:
+        return self.client.remembered("newest run")
 
     @property
     def origin(self) -> str:
@@ -134,8 +138,8 @@ class Loader:
         return None
 
     def _runs(self, contexts: Sequence[mlmd.Context]) -> list[PipelineRun]:
-        newest = self.client.remembered("newest run")
-        newest[0] = max([newest.get(0, 0), *(each.id for each in contexts)])
+        newest = self._newest_run
+        newest["id"] = max([newest.get("id", 0), *(each.id for each in contexts)])
         self._place([each.id for each in contexts if not zen.is_run(each)])
         names = self._pipeline_of_run
         return [
@@ -179,13 +183,13 @@ class Loader:
             return dict.fromkeys(runs, pipelines[0].name)
         executions = {run: self.client.executions_of_context(run) for run in runs}
         firsts = {run: found[0].id for run, found in executions.items() if found}
-        if not self._pipeline_of_execution.keys() >= set(firsts.values()):
-            self._pipeline_of_execution.update(
+        owner = self._pipeline_of_execution
+        if not owner.keys() >= set(firsts.values()):
+            owner.update(
                 (execution.id, pipeline.name)
                 for pipeline in pipelines
                 for execution in self.client.executions_of_context(pipeline.id)
             )
-        owner = self._pipeline_of_execution
         return {run: owner[first] for run, first in firsts.items() if first in owner}
 
     # -- steps -----------------------------------------------------------------------------------
@@ -199,7 +203,7 @@ class Loader:
         steps: dict[int, list[StepRun]] = {run.id: [] for run in runs}
         ours = [run for run in runs if run.dialect == zen.NAME]
         # No run has an id above the newest, so there are not more runs than that.
-        if len(ours) <= _FEW_RUNS or len(ours) * _SHARE < self.client.remembered("newest run").get(0, 0):
+        if len(ours) <= _FEW_RUNS or len(ours) * _SHARE < self._newest_run.get("id", 0):
             ours = []
         whole = {run.name: run.id for run in ours}
         for run in runs:
@@ -256,8 +260,7 @@ class Loader:
         if missing:
             names = [each.name for each in self.pipelines()] if pipelines is None else pipelines
             names = sorted((name for name in names if name), key=len, reverse=True)
-            found = self._ask_nodes(missing, names)
-            known.update(found)
+            known.update(self._ask_nodes(missing, names))
         return known
 
     def _ask_nodes(self, missing: list[int], pipelines: list[str]) -> dict[int, str]:

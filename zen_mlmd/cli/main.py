@@ -31,6 +31,12 @@ COMMANDS = {
 """Name of a command to its module in this package, and its help in one line."""
 
 _INTERRUPTED = 130  # as a shell counts: 128 and the signal's number
+_MIGRATE = (
+    "open_store(..., upgrade=True)",
+    """python -c 'import zen_mlmd; zen_mlmd.open_store("URL", upgrade=True)'""",
+)
+"""What the hint of an older schema says in Python, and in a shell."""
+
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
@@ -92,7 +98,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except click.Abort:
         return _INTERRUPTED
     except ZenMlmdError as error:
-        click.echo(safe_lines(str(error)), err=True)
+        click.echo(safe_lines(str(error).replace(*_MIGRATE)), err=True)
         return 1
     except OSError as error:
         if error.filename is not None or error.errno not in _NOT_WRITTEN:

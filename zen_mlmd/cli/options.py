@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from zen_mlmd.errors import DatabaseMissingError, SchemaVersionError
+from zen_mlmd.errors import DatabaseMissingError
 
 if TYPE_CHECKING:
     from zen_mlmd.flavors import StoreConfig
@@ -18,8 +18,6 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 DEFAULT_LIMIT = 20
 
 _STORE = "zen_mlmd.store"
-_MIGRATE = """python -c 'import zen_mlmd; zen_mlmd.open_store("URL", upgrade=True)'"""
-"""What the hint of an older schema says in Python, for a shell."""
 
 
 def _remember_store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
@@ -94,11 +92,7 @@ def open_to_read() -> Store:
     """
     from zen_mlmd.store import open_store
 
-    try:
-        return open_store(_only_to_read(chosen_config()))
-    except SchemaVersionError as error:
-        hint = error.hint.replace("open_store(..., upgrade=True)", _MIGRATE)
-        raise SchemaVersionError(error.message, hint=hint) from None
+    return open_store(_only_to_read(chosen_config()))
 
 
 def _only_to_read(config: StoreConfig) -> StoreConfig:

@@ -126,6 +126,7 @@ class Recorder:
         zen.write_artifact(node, kind, about={"imported": True}, properties=properties or {})
         known = None if reimport else self._imported(uri, kind, properties or {})
         if known is not None:
+            remember(self.client, known.id, uri)
             return known
         request = rpc.PutArtifactsRequest(artifacts=[node])
 
