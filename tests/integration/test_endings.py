@@ -28,7 +28,8 @@ from zen_mlmd.service.base import MetadataService
 from zen_mlmd.service.check import SQLITE
 from zen_mlmd.store import Store
 
-SLOW_S = 0.8
+LATE_S = 0.4
+TIMEOUT_S = 1.5  # of a call; what is not made slow is done in time on a slow machine too
 
 
 class Forgetful(MetadataService):
@@ -91,14 +92,16 @@ class SlowServer:
         self._done.clear()
 
     def wait_for_slow_call(self) -> None:
-        assert self._done.wait(10)
+        assert self._done.wait(30)
 
     def _answering(self, name: str) -> Any:
         def answer(request: bytes, context: Any) -> bytes:
             late = self.slow == name
             if late:
                 self.slow = ""
-                time.sleep(SLOW_S)
+                while context.is_active():  # until the client has given up
+                    time.sleep(0.01)
+                time.sleep(LATE_S)  # and has asked whether it was done
             with self._lock:
                 response: bytes
                 response, text, code = getattr(core, name)(self._handle, request)
@@ -217,7 +220,7 @@ def test_an_end_that_says_other_than_the_one_that_was_lost_is_told(tmp_path: Pat
     "slow", ["PutArtifacts", "PutContexts", "PutParentContexts", "PutTypes", "PutExecution"]
 )
 def test_a_write_that_comes_late_is_done_once(server: SlowServer, slow: str) -> None:
-    store = zm.open_store(f"kubeflow://127.0.0.1:{server.port}?timeout_s=0.4&wait_s=8")
+    store = zm.open_store(f"kubeflow://127.0.0.1:{server.port}?timeout_s={TIMEOUT_S}&wait_s=20")
     store.record_run("p", name="before").end()
     if slow != "PutExecution":
         server.make_slow(slow)
@@ -238,7 +241,7 @@ def test_a_write_that_comes_late_is_done_once(server: SlowServer, slow: str) -> 
 
 
 def test_an_end_that_comes_late_meets_the_one_that_was_called_again(server: SlowServer) -> None:
-    store = zm.open_store(f"kubeflow://127.0.0.1:{server.port}?timeout_s=0.4&wait_s=0")
+    store = zm.open_store(f"kubeflow://127.0.0.1:{server.port}?timeout_s={TIMEOUT_S}&wait_s=0")
     step = store.record_run("p").step("s")
     step.log_output("x", uri="mem://x")
     server.make_slow("PutExecution")
