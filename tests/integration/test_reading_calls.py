@@ -6,6 +6,7 @@ Counted at the service port, where each call is a round trip to a server.
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -282,6 +283,18 @@ def test_the_newest_runs_of_many_are_read_alone(many: Path, ask: Any) -> None:
         # Looking into them reads them and no others.
         assert [[step.name for step in run.step_runs] for run in found] == [["train"]] * len(found)
         assert store.service.nodes["executions"] <= 6
+
+
+def test_what_a_filter_has_read_of_a_run_is_not_read_again(tmp_path: Path) -> None:
+    copy = tmp_path / "zenml.db"
+    shutil.copyfile(Path(__file__).parents[1] / "data" / "zenml_0132_basic3.db", copy)
+    open_store(copy, upgrade=True).close()
+    with CountedStore(copy) as store:
+        found = store.list_runs("status = completed", limit=3)
+        before = store.calls
+        assert [run.status for run in found] == [Status.COMPLETED] * len(found)
+        assert found
+        assert store.calls == before
 
 
 def test_a_run_that_is_not_there_is_told_without_reading_all(many: Path) -> None:
