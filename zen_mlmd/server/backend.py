@@ -82,7 +82,9 @@ class Backend:
             raise Refusal(base.INVALID_ARGUMENT, error.message) from None
         except ConnectionFailedError as error:
             self.problem = f"{type(error).__name__}: {error.message}"
-            if isinstance(error, ConnectionLostError) and not method.startswith("Get"):
+            if isinstance(error, ConnectionLostError):  # perhaps only that connection: the next call tells
+                if method.startswith("Get"):
+                    raise Refusal(base.UNAVAILABLE, _AWAY) from None
                 raise Refusal(base.INTERNAL, base.LOST_BEHIND) from None
             self._away_until = time.monotonic() + _PAUSE_S
             raise Refusal(base.UNAVAILABLE, _AWAY) from None
