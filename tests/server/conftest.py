@@ -83,9 +83,9 @@ def lines_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def soon(condition: Callable[[], bool]) -> None:
+def soon(condition: Callable[[], bool], limit_s: float = 20) -> None:
     """Wait until it holds; files are looked at once a second."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)

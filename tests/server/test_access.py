@@ -129,7 +129,7 @@ def test_a_files_mode_and_link_stay(tokens: Path, tmp_path: Path) -> None:
         ("- name: x\n  scope: all\n  sha256: %s\n  created: 2026-01-01T00:00:00Z\n" % ("0" * 64), "scope"),
         ("- name: x\n  scope: read\n  sha256: SECRET\n  created: 2026-01-01T00:00:00Z\n", "sha256"),
         ("- name: x\n  token: SECRET\n", "token"),
-        ("\n\n- [", "line 3"),
+        ("\n\n- [", "line 4"),
         ("\x00", "is no YAML"),
     ],
 )

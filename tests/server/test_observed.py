@@ -67,7 +67,7 @@ def test_a_line_of_json_for_each_call_and_nothing_that_was_recorded(
     assert CANARY not in told
     assert token not in told
     calls = [each for each in lines_of(told) if each["event"] == "call"]
-    assert {"PutExecution", "PutTypes", "GetContextsByType"} <= {each["method"] for each in calls}
+    assert {"PutExecution", "PutTypes", "PutContexts"} <= {each["method"] for each in calls}
     assert {each["code"] for each in calls} == {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED"}
     for each in calls:
         assert set(each) - {"trace_id"} == {

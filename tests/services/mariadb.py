@@ -6,6 +6,7 @@ import functools
 import getpass
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -100,6 +101,16 @@ class MariaDb:
         if self._process is not None:
             self._process.kill()
             self._ended()
+
+    def pause(self) -> None:
+        """Let the server say nothing, and keep its connections."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Go on after `pause`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """Stop the server if it runs, and start it again on the same port and data."""

@@ -232,6 +232,8 @@ def test_values_of_other_kinds_pass(held: str) -> None:
         node.properties["x"].bool_value = False
     else:
         getattr(node.properties["x"], held).SetInParent()
+    if held == "proto_value":
+        node.properties["x"].proto_value.type_url = "type.googleapis.com/google.protobuf.Empty"
     check_request("PutArtifacts", rpc.PutArtifactsRequest(artifacts=[node]), SMALL)
 
 

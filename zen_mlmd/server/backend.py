@@ -15,6 +15,7 @@ from zen_mlmd.errors import (
     LockTimeoutError,
     RejectedRequestError,
     UnreachableError,
+    ZenMlmdError,
 )
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.service import base
@@ -26,7 +27,6 @@ AWAY: Final = (UnreachableError, HostNotFoundError, ConnectionLostError)
 _PAUSE_S = 1.0
 """After a store was found away, calls are answered for so long without another look."""
 
-_LOST = "the store behind this server went away during the call: a write may have been done or not"
 _AWAY = "the store behind this server is away"
 _BUSY = "the store behind this server is kept by another writer"
 
@@ -82,9 +82,14 @@ class Backend:
             raise Refusal(base.INVALID_ARGUMENT, error.message) from None
         except ConnectionFailedError as error:
             self.problem = f"{type(error).__name__}: {error.message}"
-            if isinstance(error, ConnectionLostError):
-                raise Refusal(base.UNAVAILABLE, _LOST) from None
+            if isinstance(error, ConnectionLostError):  # perhaps only that connection: the next call tells
+                if method.startswith("Get"):
+                    raise Refusal(base.UNAVAILABLE, _AWAY) from None
+                raise Refusal(base.INTERNAL, base.LOST_BEHIND) from None
             self._away_until = time.monotonic() + _PAUSE_S
+            raise Refusal(base.UNAVAILABLE, _AWAY) from None
+        except ZenMlmdError as error:  # of opening it: a file of its settings is gone for a while, say
+            self.problem = f"{type(error).__name__}: {error.message}"
             raise Refusal(base.UNAVAILABLE, _AWAY) from None
         self.problem = ""
         return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +53,10 @@ class Calls:
         max_message_bytes: Longest response.
         deadline_s: Longest time for a call to wait and run.
         done: Told of each call that is over.
+        complain: Told of a fault of ours.
+
+    Attributes:
+        open_calls: Those that have begun, until their answers are sent.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Calls:
         max_message_bytes: int,
         deadline_s: float,
         done: Callable[[Done], None],
+        complain: Callable[[BaseException], None],
     ) -> None:
         self._forward = forward
         self._access = access
@@ -73,16 +78,25 @@ class Calls:
         self._max_message_bytes = max_message_bytes
         self._deadline_s = deadline_s
         self._done = done
+        self._complain = complain
+        self._refuses = False
         self._tracing = Tracing()
         self.open_calls = 0
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return what a gRPC server is given: requests and responses stay bytes."""
+        """Return what a gRPC server is given: requests and responses stay bytes.
+
+        To gRPC they are streams of one request, so that a stranger's is not taken in before it is refused.
+        """
         methods = {
-            each.name: grpc.unary_unary_rpc_method_handler(functools.partial(self._answer, each.name))
+            each.name: grpc.stream_unary_rpc_method_handler(functools.partial(self._answer, each.name))
             for each in SERVICE.methods
         }
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
+
+    def refuse_new(self) -> None:
+        """Refuse calls that come from now on; those that have begun go on."""
+        self._refuses = True
 
     def close(self) -> None:
         """Wait for what the store's threads have begun."""
@@ -92,59 +106,84 @@ class Calls:
         """Run a function in one of the store's threads."""
         return asyncio.get_running_loop().run_in_executor(self._pool, function)
 
-    async def _answer(self, method: str, data: bytes, context: Any) -> bytes:
-        started = time.perf_counter()
-        self.open_calls += 1
-        code, text, client, answer = base.CANCELLED, "", "", b""
+    async def _answer(self, method: str, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        call = _Call(method)
         metadata = context.invocation_metadata() or ()
-        with self._tracing.call(method, metadata) as trace_id:
+        with self._tracing.call(method, metadata) as call.trace_id:
             try:
-                client = self._access.admit(method, metadata, context.auth_context())
-                answer = await self._ask(method, data, self._time_left(context))
-                code = 0
+                call.client = self._access.admit(method, metadata, context.auth_context())
+                await self._work(call, requests, context)
             except Refusal as refusal:
-                code, text = refusal.code, refusal.text
-                client = refusal.client if isinstance(refusal, Denied) else client
+                call.code, call.text = refusal.code, refusal.text
+                call.client = refusal.client if isinstance(refusal, Denied) else call.client
             except asyncio.TimeoutError:
-                code, text = base.DEADLINE_EXCEEDED, "the call was not done in its time"
+                call.code, call.text = base.DEADLINE_EXCEEDED, "the call was not done in its time"
+            except asyncio.CancelledError:
+                call.code = base.CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - a fault of ours ends no other call
+                call.code, call.text = base.INTERNAL, f"a fault of this server: {type(error).__name__}"
+                self._complain(error)
             finally:
-                self.open_calls -= 1
-                self._done(
-                    Done(
-                        method=method,
-                        code=_CODES.get(code, grpc.StatusCode.UNKNOWN).name,
-                        seconds=time.perf_counter() - started,
-                        request_bytes=len(data),
-                        response_bytes=len(answer),
-                        client=client,
-                        peer=context.peer(),
-                        trace_id=trace_id,
-                    )
-                )
-        if code:
-            await context.abort(_CODES.get(code, grpc.StatusCode.UNKNOWN), shortened(text))
-        return answer
+                self._done(call.told(context.peer()))
+        if call.code:
+            await context.abort(_CODES.get(call.code, grpc.StatusCode.UNKNOWN), shortened(call.text))
+        return call.answer
 
-    async def _ask(self, method: str, data: bytes, time_left: float) -> bytes:
-        if self.open_calls > self._max_calls:
+    async def _work(self, call: _Call, requests: AsyncIterator[bytes], context: Any) -> None:
+        left = context.time_remaining()
+        until = call.started + (self._deadline_s if left is None else min(float(left), self._deadline_s))
+        call.request = await asyncio.wait_for(_first(requests), until - time.perf_counter())
+        if self._refuses:
+            raise Refusal(base.UNAVAILABLE, "this server is stopping")
+        if self.open_calls >= self._max_calls:
             raise Refusal(
                 base.RESOURCE_EXHAUSTED, f"{self._max_calls} calls are open here already: try again"
             )
-        if time_left <= 0:
-            raise asyncio.TimeoutError
-        work = functools.partial(self._forward, method, data)
-        answer: bytes = await asyncio.wait_for(self.run(self._tracing.carried(work)), time_left)
+        self.open_calls += 1
+        context.add_done_callback(self._close_call)  # when its answer is sent, too
+        work = self._tracing.carried(functools.partial(self._forward, call.method, call.request))
+        answer: bytes = await asyncio.wait_for(self.run(work), until - time.perf_counter())
         if len(answer) > self._max_message_bytes:
             raise Refusal(
                 base.RESOURCE_EXHAUSTED,
                 f"the answer has {len(answer)} bytes, and this server sends {self._max_message_bytes}:"
                 " ask for less at once, or start it with a larger --max-message-bytes",
             )
-        return answer
+        call.code, call.answer = 0, answer
 
-    def _time_left(self, context: Any) -> float:
-        left = context.time_remaining()
-        return self._deadline_s if left is None else min(float(left), self._deadline_s)
+    def _close_call(self, _: Any) -> None:
+        self.open_calls -= 1
+
+
+class _Call:
+    """What is known of a call while it lasts."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.started = time.perf_counter()
+        self.code = base.UNKNOWN
+        self.text = self.client = self.trace_id = ""
+        self.request = self.answer = b""
+
+    def told(self, peer: str) -> Done:
+        """Return what is told of it."""
+        return Done(
+            method=self.method,
+            code=_CODES.get(self.code, grpc.StatusCode.UNKNOWN).name,
+            seconds=time.perf_counter() - self.started,
+            request_bytes=len(self.request),
+            response_bytes=len(self.answer),
+            client=self.client,
+            peer=peer,
+            trace_id=self.trace_id,
+        )
+
+
+async def _first(requests: AsyncIterator[bytes]) -> bytes:
+    async for data in requests:
+        return data
+    raise asyncio.CancelledError  # the caller hung up
 
 
 def shortened(text: str) -> str:

@@ -31,6 +31,7 @@ class Certificates:
     def __init__(self, config: ServerConfig, tell: Callable[[str], None]) -> None:
         self._files = [config.tls_cert, config.tls_key, *([config.client_ca] if config.client_ca else [])]
         self._tell = tell
+        self._told = ""
         self._seen = self._stamp()
         self._initial = self._read()
 
@@ -47,12 +48,15 @@ class Certificates:
         stamp = self._stamp()
         if stamp == self._seen:
             return None
-        self._seen = stamp
         try:
-            return self._read()
+            renewed = self._read()
         except ConfigError as error:
-            self._tell(error.message)
+            if error.message != self._told:
+                self._told = error.message
+                self._tell(error.message)
             return None
+        self._seen, self._told = stamp, ""
+        return renewed
 
     def _stamp(self) -> _Stamp | None:
         try:

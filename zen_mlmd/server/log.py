@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import threading
 from datetime import datetime, timezone
 from typing import Any
@@ -17,6 +18,7 @@ from zen_mlmd.server.config import LogLevel
 
 _lock = threading.Lock()
 _descriptor = 2
+_dropped = 0
 
 
 def log_to(descriptor: int) -> None:
@@ -65,7 +67,15 @@ class CallLog:
 def _write(line: dict[str, Any]) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     data = (json.dumps({"time": now, **line}) + "\n").encode()
-    # A pipe takes up to 4 KiB whole, which no line has. If nobody reads, that is no reason to fail a call.
-    with _lock, contextlib.suppress(OSError):
-        while data:
-            data = data[os.write(_descriptor, data) :]
+    # A pipe that has room at all has it for 4 KiB, which no line has. If nobody reads, calls go on untold.
+    global _dropped  # noqa: PLW0603 - as a process has one log
+    with _lock, contextlib.suppress(OSError, ValueError):
+        room = select.poll()
+        room.register(_descriptor, select.POLLOUT)
+        if not room.poll(0):
+            _dropped += 1
+            return
+        if _dropped:
+            lost, _dropped = {"time": now, "event": "lines dropped", "count": _dropped}, 0
+            data = (json.dumps(lost) + "\n").encode() + data
+        os.write(_descriptor, data)

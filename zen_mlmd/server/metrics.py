@@ -7,6 +7,7 @@ supervisor adds up when it is asked, so that a worker that was replaced is not f
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from zen_mlmd.errors import ConfigError
 from zen_mlmd.server.calls import Done
 from zen_mlmd.server.config import Address
 
+_MOST_CONNECTIONS = 32
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -58,13 +60,16 @@ class WorkerMetrics:
         self._worker = str(worker)
         self._threads.labels(self._worker).set(threads)
 
-    def count(self, done: Done, open_calls: int) -> None:
+    def count(self, done: Done) -> None:
         """Count a call that is over."""
         self._calls.labels(done.method, done.code).inc()
         self._seconds.labels(done.method).observe(done.seconds)
         self._bytes.labels("received").inc(done.request_bytes)
         self._bytes.labels("sent").inc(done.response_bytes)
-        self._open.labels(self._worker).set(open_calls)
+
+    def calls_are_open(self, count: int) -> None:
+        """Note how many calls are begun or waiting."""
+        self._open.labels(self._worker).set(count)
 
     def store_is(self, up: bool) -> None:
         """Note whether the store answers."""
@@ -73,6 +78,25 @@ class WorkerMetrics:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], *args: Any) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(address, *args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection, or close it at once if there are too many."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a prober that hangs up is no news."""

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from zen_mlmd.service.base import first_line
 _START_S = 60.0
 _END_S = 10.0
 _RESTART_S = (0.1, 5.0)
+_SILENT_S = 15.0
 
 # The orders come through a pipe, since a command line and an environment are no place for a password. What
 # may be imported there is what may be imported here, where a custom flavor lives perhaps.
@@ -37,13 +39,12 @@ class Minder(threading.Thread):
         orders: What the worker is to do.
         ended: Called with the process id of a worker that is no more.
 
-    Attributes:
-        up: Whether the worker runs and its store answers.
     """
 
     def __init__(self, orders: Orders, ended: Callable[[int], None]) -> None:
         super().__init__(name=f"worker-{orders.number}", daemon=True)
-        self.up = False
+        self._up = False
+        self._heard_at = 0.0
         self._orders = orders
         self._tell_ended = ended
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,6 +54,11 @@ class Minder(threading.Thread):
         self._has_served = False
         self._deadline: threading.Timer | None = None
         self._lock = threading.Lock()
+
+    @property
+    def up(self) -> bool:
+        """Whether the worker runs and its store answers; one that says nothing stands still."""
+        return self._up and time.monotonic() - self._heard_at < _SILENT_S
 
     @property
     def pid(self) -> int | None:
@@ -85,7 +91,12 @@ class Minder(threading.Thread):
         """Start a worker, and another one when it has ended, until told to stop."""
         pause, longest = _RESTART_S
         while not self._stopping.is_set():
-            process = self._spawn()
+            try:
+                process = self._spawn()
+            except OSError as error:  # no descriptor, process or memory is left: that may pass
+                write_event("worker cannot start", worker=self._orders.number, text=str(error.strerror))
+                self._stopping.wait(longest)
+                continue
             if process is None:
                 return
             complaints = threading.Thread(target=self._relay, args=(process,), daemon=True)
@@ -133,11 +144,14 @@ class Minder(threading.Thread):
                 news: News = pickle.load(process.stdout)
             except (EOFError, pickle.UnpicklingError, ConnectionError):
                 return was_ready
-            first, self._news, self.up = not was_ready, news, news.up
-            was_ready = news.error is None
+            changed = was_ready and news != self._news
+            self._news, self._up, self._heard_at = news, news.up, time.monotonic()
+            if news.error is not None and self._has_served:
+                write_event("worker cannot start", worker=self._orders.number, text=news.error.args[0])
+            first, was_ready = not was_ready, news.error is None
             self._has_served = self._has_served or was_ready
             self._heard.set()
-            if news.problem or not first:
+            if changed or (first and news.problem):
                 event = "store answers" if news.up else "store away"
                 write_event(event, worker=self._orders.number, text=news.problem)
 
@@ -151,7 +165,7 @@ class Minder(threading.Thread):
                 )
 
     def _ended(self, process: subprocess.Popen[bytes]) -> int:
-        self.up = False
+        self._up = False
         try:
             code = process.wait(_END_S)
         except subprocess.TimeoutExpired:  # it only closed its pipe
@@ -164,5 +178,6 @@ class Minder(threading.Thread):
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
-        self._tell_ended(process.pid)
+        with contextlib.suppress(OSError):
+            self._tell_ended(process.pid)
         return code

@@ -18,12 +18,12 @@ from typing import Any
 
 from typing_extensions import Self
 
-from zen_mlmd.errors import ConfigError, MissingExtraError
+from zen_mlmd.errors import ConfigError, MissingExtraError, UsageError
 from zen_mlmd.flavors import StoreConfig, config_from_url
 from zen_mlmd.server.config import Address, ServerConfig
 from zen_mlmd.server.log import write_event
 from zen_mlmd.server.minder import Minder
-from zen_mlmd.server.worker import Orders
+from zen_mlmd.server.worker import Orders, allow_connections
 
 _STDERR = 2
 
@@ -60,7 +60,8 @@ class Server:
         if self.store.flavor == "sqlite":
             self._check_sqlite()
         self._first = {"create": create, "upgrade": upgrade}
-        self._log = _STDERR
+        self._log = -1
+        self._lock = threading.RLock()
         self._reserved: socket.socket | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._endpoint: Any = None
@@ -106,23 +107,31 @@ class Server:
         Raises:
             ConfigError: The address is taken, or a file of the settings cannot be used.
             ConnectionFailedError: The store cannot be opened, and that will not pass by itself.
+            UsageError: It serves already.
         """
-        try:
-            self._log = os.dup(_STDERR)
-            self._reserve()
-            if self.config.metrics:
-                self._open_metrics()
-            for number in range(self.config.workers):
-                minder = Minder(self._orders(number), self._forget)
-                self._minders.append(minder)
-                minder.start()
-                minder.wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
+        with self._lock:
+            if self._reserved is not None:
+                raise UsageError(f"{self!r} serves already", hint="stop() it first, or make another Server")
+            try:
+                self._log = _own_stderr()
+                self._reserve()
+                if self.config.metrics:
+                    self._open_metrics()
+                for number in range(self.config.workers):
+                    minder = Minder(self._orders(number), self._forget)
+                    self._minders.append(minder)
+                    minder.start()
+                    minder.wait_until_ready()
+            except BaseException:
+                self._stop()
+                raise
 
     def stop(self) -> None:
         """Stop: calls that have begun are finished, up to `grace_s`; new ones are refused."""
+        with self._lock:
+            self._stop()
+
+    def _stop(self) -> None:
         for minder in self._minders:
             minder.tell_to_stop()
         for minder in self._minders:
@@ -137,9 +146,9 @@ class Server:
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
-        if self._log != _STDERR:
+        if self._log >= 0:
             os.close(self._log)
-            self._log = _STDERR
+            self._log = -1
 
     def _orders(self, number: int) -> Orders:
         # One worker makes or migrates the database, before the others look at it.
@@ -176,7 +185,8 @@ class Server:
                 hint="is another server there? choose another --bind; port 0 takes a free one",
             ) from None
         taken = Address(*self._reserved.getsockname()[:2])
-        self.config = self.config.model_copy(update={"bind": str(taken)})
+        # Checked once more, by the address that the host's name has here.
+        self.config = ServerConfig.checked(**{**self.config.model_dump(), "bind": str(taken)})
 
     def _open_metrics(self) -> None:
         from zen_mlmd.server.metrics import Endpoint
@@ -206,6 +216,7 @@ def serve(
         ConfigError: What was given means no server.
         ConnectionFailedError: The store cannot be opened, and that will not pass by itself.
     """
+    allow_connections()
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
@@ -230,6 +241,13 @@ def serve(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _own_stderr() -> int:
+    try:
+        return os.dup(_STDERR)
+    except OSError:  # it is closed
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 def _check_packages() -> None:

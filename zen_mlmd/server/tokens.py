@@ -30,6 +30,7 @@ PREFIX = "zmt_"
 
 _HEAD = "# Tokens of an MLMD server (zen-mlmd token): hashes only. A token is valid until `expires`.\n"
 _LOOK_S = 1.0
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where there is one: 10 times as fast
 
 
 class Token(BaseModel):
@@ -112,7 +113,7 @@ def read_tokens(path: Path) -> list[Token]:
         ConfigError: It cannot be read, or is no such file; the message names the line or the entry.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - a safe one
         return _LIST.validate_python([] if content is None else content)
     except OSError as error:
         raise ConfigError(
@@ -212,7 +213,10 @@ def _write(path: Path, tokens: Iterable[Token]) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            Path(name).chmod(path.stat().st_mode & 0o777)  # the server may be another user's
+            before = path.stat()  # the server may be another user's
+            Path(name).chmod(before.st_mode & 0o777)
+            with contextlib.suppress(PermissionError):
+                os.chown(name, before.st_uid, before.st_gid)
         Path(name).replace(path)
     except OSError as error:
         Path(name).unlink(missing_ok=True) if name else None

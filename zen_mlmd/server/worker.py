@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import resource
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -21,7 +23,11 @@ from zen_mlmd.server.log import CallLog, log_to, write_event
 from zen_mlmd.service.check import FILTER_STACK_BYTES
 
 _LOOK_S = 2.0
-"""How often the store is asked whether it is there, while nobody else asks."""
+"""How often the store is asked whether it is there, and the supervisor told."""
+
+_DRAIN_S = 0.2
+_FROZEN_S = 10.0
+"""How long beyond a call's deadline a worker may stand still."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,16 @@ def main(orders_pipe: IO[bytes]) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it tells of each stranger's handshake otherwise
     orders: Orders = pickle.load(orders_pipe)
     log_to(orders.log)
+    allow_connections()
     threading.stack_size(FILTER_STACK_BYTES)  # of the threads that ask the store; taken as it is used
     asyncio.run(_Worker(orders, news_pipe).run(orders_pipe))
+
+
+def allow_connections() -> None:
+    """Let this process have as many descriptors as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Worker:
@@ -86,7 +100,6 @@ class _Worker:
         self._tokens: Any = None
         self._warned = ""
         self._stop = asyncio.Event()
-        self._last_news: News | None = None
 
     async def run(self, orders_pipe: IO[bytes]) -> None:
         """Serve until told to stop."""
@@ -100,22 +113,25 @@ class _Worker:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         _when_it_ends(orders_pipe, lambda: loop.call_soon_threadsafe(self._stop.set))
-        looking = asyncio.create_task(self._look_after(calls, health))
+        tasks = [asyncio.create_task(self._look_after(calls, health)), asyncio.create_task(self._tick(calls))]
         await self._stop.wait()
-        looking.cancel()
-        await health.enter_graceful_shutdown()
+        tasks[0].cancel()
+        calls.refuse_new()
+        # gRPC breaks off what it took in and did not begin: that shall be answered first, by a refusal.
+        await asyncio.sleep(_DRAIN_S)
+        health.close()
         await server.stop(self._config.grace_s)
         calls.close()
         self._backend.close()
 
     async def _start(self) -> tuple[Any, Any, Any]:
         import grpc
-        from grpc_health.v1 import health, health_pb2_grpc
         from grpc_reflection.v1alpha import reflection
 
         from zen_mlmd.server.access import Access
         from zen_mlmd.server.backend import AWAY
         from zen_mlmd.server.calls import SERVICE, Calls
+        from zen_mlmd.server.health import Health
         from zen_mlmd.server.metrics import WorkerMetrics
         from zen_mlmd.server.tokens import TokenFile
 
@@ -129,7 +145,8 @@ class _Worker:
             max_calls=config.max_calls,
             max_message_bytes=config.max_message_bytes,
             deadline_s=config.deadline_s,
-            done=lambda done: self._done(done, calls.open_calls),
+            done=self._done,
+            complain=_complain,
         )
         if self._orders.metrics_folder:
             self._metrics = WorkerMetrics(self._orders.metrics_folder, self._orders.number, threads)
@@ -139,15 +156,14 @@ class _Worker:
             self._backend.problem = error.message
         server = grpc.aio.server(options=_options(config))
         server.add_generic_rpc_handlers((calls.handler(),))
-        checks = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        reflection.enable_server_reflection(
-            (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        health = Health(["", SERVICE.full_name])
+        health.add_to(server)
+        names = (SERVICE.full_name, Health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
         self._bind(server)
-        await self._publish(checks)
+        self._publish(health)
         await server.start()
-        return server, calls, checks
+        return server, calls, health
 
     def _bind(self, server: Any) -> None:
         from zen_mlmd.errors import ConfigError
@@ -163,12 +179,28 @@ class _Worker:
         except RuntimeError:  # gRPC's word for it
             raise ConfigError(f"{address} cannot be listened at", hint="choose another --bind") from None
 
+    async def _tick(self, calls: Any) -> None:
+        """Let the kernel end this process if its loop stands still.
+
+        ml-metadata's core keeps Python's lock while it waits for a database that says nothing, or computes
+        what a filter asks for: no deadline of ours fires then, and no signal of Python's.
+        """
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        while True:
+            signal.setitimer(signal.ITIMER_REAL, self._config.deadline_s + _FROZEN_S)
+            if self._metrics is not None:
+                self._metrics.calls_are_open(calls.open_calls)
+            await asyncio.sleep(1)
+
     async def _look_after(self, calls: Any, health: Any) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            await calls.run(self._backend.is_up)
-            await self._publish(health)
-            self._warn_of_tokens()
+            try:
+                await calls.run(self._backend.is_up)
+                self._publish(health)
+                self._warn_of_tokens()
+            except Exception as error:  # noqa: BLE001 - it is to look again
+                _complain(error)
 
     def _warn_of_tokens(self) -> None:
         if self._tokens is None:
@@ -179,29 +211,28 @@ class _Worker:
             self._warned = problem
             write_event("warning", text=problem or "the file of tokens is in order again")
 
-    async def _publish(self, health: Any) -> None:
-        from grpc_health.v1.health_pb2 import HealthCheckResponse
-
-        from zen_mlmd.server.calls import SERVICE
-
+    def _publish(self, health: Any) -> None:
         problem = self._backend.problem
-        status = HealthCheckResponse.NOT_SERVING if problem else HealthCheckResponse.SERVING
-        for name in ("", SERVICE.full_name):
-            await health.set(name, status)
+        health.set(serving=not problem)
         if self._metrics is not None:
             self._metrics.store_is(up=not problem)
         self._tell(News(up=not problem, problem=problem))
 
-    def _done(self, done: Any, open_calls: int) -> None:
+    def _done(self, done: Any) -> None:
         self._log.write(done)
         if self._metrics is not None:
-            self._metrics.count(done, open_calls)
+            self._metrics.count(done)
 
     def _tell(self, news: News) -> None:
-        if news != self._last_news:
-            self._last_news = news
-            pickle.dump(news, self._news)
-            self._news.flush()
+        pickle.dump(news, self._news)
+        self._news.flush()
+
+
+def _complain(error: BaseException) -> None:
+    """Tell of a fault of ours: its kind and place, not its words, which may quote what somebody recorded."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    write_event("fault", kind=type(error).__qualname__, place=place)
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -211,6 +242,7 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", config.max_message_bytes),
         # Proxies add much to a call (identity headers of a mesh); 8 KiB is gRPC's default.
         ("grpc.max_metadata_size", 16_384),
+        ("grpc.absolute_max_metadata_size", 32_768),
         # A connection that never says hello, or too many calls on one, must not keep others out.
         ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.max_concurrent_streams", config.max_calls),
@@ -220,6 +252,9 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         # Dead peers are found: a client that lost its network holds no connection for ever.
         ("grpc.keepalive_time_ms", 120_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # A connection does not stay with one worker for ever, nor does one that reads no answers.
+        ("grpc.max_connection_age_ms", 1_800_000),
+        ("grpc.max_connection_age_grace_ms", int((config.deadline_s + _FROZEN_S) * 1000)),
     ]
 
 

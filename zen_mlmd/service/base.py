@@ -149,6 +149,10 @@ def _message_class(method: str, suffix: str) -> Callable[[], Any]:
     return found  # type: ignore[no-any-return]
 
 
+LOST_BEHIND = "the store behind this server went away during the call: the write may have been done, or not"
+"""What our server says, with code INTERNAL as MLMD's does: clients do again what was UNAVAILABLE."""
+
+
 def parse_request(method: str, data: bytes) -> Any:
     """Return the message that a request's bytes mean.
 

@@ -13,6 +13,9 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from zen_mlmd.errors import StoreError
 from zen_mlmd.service.base import INVALID_ARGUMENT, MetadataService
 
+_MOST = 10_000
+"""Each is a call of its own."""
+
 
 def _parents(service: MetadataService, request: rpc.GetParentContextsByContextsRequest) -> Any:
     response = rpc.GetParentContextsByContextsResponse()
@@ -43,7 +46,14 @@ def _wanted(service: MetadataService, method: str, request: Any) -> list[int]:
             hint="ask for one context at least",
             mlmd_code=INVALID_ARGUMENT,
         )
-    return list(dict.fromkeys(request.context_ids))
+    wanted = list(dict.fromkeys(request.context_ids))
+    if len(wanted) > _MOST:
+        raise StoreError(
+            f"{service.location}: {method}: {len(wanted)} contexts; {_MOST} are the most",
+            hint="ask for fewer at once",
+            mlmd_code=INVALID_ARGUMENT,
+        )
+    return wanted
 
 
 LACKING = {"GetParentContextsByContexts": _parents, "GetChildrenContextsByContexts": _children}

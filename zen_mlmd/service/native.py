@@ -39,7 +39,7 @@ from zen_mlmd.errors import (
     ZenMlmdError,
 )
 from zen_mlmd.service import base
-from zen_mlmd.service.check import FILTER_BYTES, SQLITE, Limits, check_request
+from zen_mlmd.service.check import SQLITE, Limits, check_request, needs_look
 from zen_mlmd.service.lacking import LACKING
 from zen_mlmd.service.lock import WriteLock
 
@@ -120,7 +120,7 @@ class NativeService(base.MetadataService):
         if run is None:
             return self._lacking(method, request)
         data = request.SerializeToString()
-        if not reads or len(data) > FILTER_BYTES:
+        if not reads or needs_look(data):
             check_request(method, request, self._limits)
         data, text, code = self._exchange(run, data, reads=reads)
         if code:
@@ -136,7 +136,7 @@ class NativeService(base.MetadataService):
     def forward(self, method: str, data: bytes) -> bytes:
         """Send a request's bytes; see `MetadataService.forward`."""
         run, _, reads = _entry(method)
-        if run is None or not reads or len(data) > FILTER_BYTES:
+        if run is None or not reads or needs_look(data):
             request = base.parse_request(method, data)
             if run is None:
                 return self._forward_lacking(method, request)

@@ -23,7 +23,7 @@ from zen_mlmd.errors import (
     UnreachableError,
 )
 from zen_mlmd.service import base
-from zen_mlmd.service.check import SQLITE, check_request
+from zen_mlmd.service.check import SQLITE, check_request, needs_look
 
 _SERVICE = "/ml_metadata.MetadataStoreService/"
 _services: weakref.WeakSet[RemoteService] = weakref.WeakSet()
@@ -92,13 +92,13 @@ class RemoteService(base.MetadataService):
 
     def forward(self, method: str, data: bytes) -> bytes:
         """Send a request's bytes; see `MetadataService.forward`."""
-        if not method.startswith("Get"):
+        if not method.startswith("Get") or needs_look(data):
             check_request(method, base.parse_request(method, data), SQLITE)
         try:
             return self._send(method, data)
         except grpc.RpcError as error:
             failed, code, text = self._error(error, method), error.code().value[0], str(error.details() or "")
-        if isinstance(failed, ConnectionFailedError):
+        if code in (base.UNAVAILABLE, base.CANCELLED):  # what the server itself says of a call is its answer
             raise failed
         raise base.Refusal(code, text)
 
@@ -179,6 +179,10 @@ class RemoteService(base.MetadataService):
             return ConnectionLostError(
                 f"{self.location}: {method}: the call was broken off",
                 hint="is the server being restarted? call again: a connection is opened by itself",
+            )
+        if code == base.INTERNAL and text == base.LOST_BEHIND:
+            return ConnectionLostError(
+                f"{self.location}: {method}: {text}", hint="the next call finds it again when it is back"
             )
         return base.error_from_code(code, text, location=self.location, method=method)
 
