@@ -285,13 +285,13 @@ def test_an_artifact_of_another_store_is_refused(store: Store, other: Store) -> 
 
 
 def test_an_artifact_of_equal_id_and_uri_is_told_by_its_type_and_time(store: Store, other: Store) -> None:
-    kinds = {"Model": store.import_artifact("mem://same", type="Model")}
+    kinds = {"Model": store.import_artifact("mem://same", type="Model", reimport=True)}
     theirs = zm.open_store(other.config).import_artifact("mem://same", type="Dataset")
     while kinds["Model"].id < theirs.id:
-        kinds["Model"] = store.import_artifact("mem://same", type="Model")
-    again = other.import_artifact("mem://same", type="Model")
+        kinds["Model"] = store.import_artifact("mem://same", type="Model", reimport=True)
+    again = other.import_artifact("mem://same", type="Model", reimport=True)
     while again.id > kinds["Model"].id:
-        kinds["Model"] = store.import_artifact("mem://same", type="Model")
+        kinds["Model"] = store.import_artifact("mem://same", type="Model", reimport=True)
     with store.record_run("p") as run:
         for stranger in (theirs, other.get_artifact(again.id)):
             with pytest.raises(UsageError, match="comes from another store"):
