@@ -13,6 +13,8 @@ nox.options.sessions = ["lint", "types", "layers", "tests", "minimal"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 # ml-metadata 1.17.1 has wheels for 3.10 and 3.11; newer Pythons need its 1.21.0, and glibc 2.39.
 PYTHONS = ["3.10", "3.11"]
+PARALLEL = ["-n", "4"]
+"""More than there are cores: many tests wait for a server or another process."""
 TESTS = nox.project.dependency_groups(PROJECT, "test")
 TYPES = nox.project.dependency_groups(PROJECT, "types")
 
@@ -47,9 +49,9 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".", *TESTS)
     if session.python == PYTHONS[-1] or not shutil.which(f"python{PYTHONS[-1]}"):
         session.run("coverage", "erase")
-        session.run("pytest", "-n", "2", "--cov", "--cov-report=term", *session.posargs)
+        session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs)
     else:
-        session.run("pytest", "-n", "2", "-m", "not slow", *session.posargs)
+        session.run("pytest", *PARALLEL, "-m", "not slow and not mysql", *session.posargs)
 
 
 @nox.session

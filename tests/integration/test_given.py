@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,7 @@ def test_an_artifact_of_equal_id_and_uri_is_told_by_its_type_and_time(store: Sto
     while kinds["Model"].id < theirs.id:
         kinds["Model"] = store.import_artifact("mem://same", type="Model", reimport=True)
     again = other.import_artifact("mem://same", type="Model", reimport=True)
+    time.sleep(0.005)  # MLMD's times are in milliseconds
     while again.id > kinds["Model"].id:
         kinds["Model"] = store.import_artifact("mem://same", type="Model", reimport=True)
     with store.record_run("p") as run:
