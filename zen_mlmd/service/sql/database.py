@@ -1,0 +1,184 @@
+"""One relational database: connections, transactions, and what to do when they break.
+
+A unit of work is a function of a `Session`; it runs in one transaction, all or nothing, and is run
+again as a whole after a deadlock, a busy file, or a connection that was lost before the commit was
+sent. A connection that is lost while it commits leaves open what happened: `ConnectionLostError`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from zen_mlmd.errors import ConnectionLostError, ContentionError, UnreachableError, ZenMlmdError
+from zen_mlmd.service.lock import WriteLock
+from zen_mlmd.service.sql import refusals
+from zen_mlmd.service.sql.schema import Schema
+from zen_mlmd.service.sql.session import Catalog, Session
+
+_T = TypeVar("_T")
+Work = Callable[[Session], _T]
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class Database:
+    """A database that has MLMD's tables.
+
+    Safe over threads: each transaction has a connection of its own, from a pool. After a fork the child
+    opens its own connections, and leaves the parent's alone.
+
+    Args:
+        make_engine: Opens the pool; called again after a fork, and by the first call after `close`.
+        location: What messages call the database: never holds a password.
+        learn: Asks a new connection what tables there are.
+        write_lock: Held around each writing transaction; None if the database orders writers itself.
+        wait_s: How long a transaction is tried again while others are in its way, in seconds.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        *,
+        location: str,
+        learn: Callable[[Connection], Schema],
+        write_lock: WriteLock | None = None,
+        wait_s: float = 20.0,
+    ) -> None:
+        self.location = location
+        self.generation = 0
+        self._make_engine = make_engine
+        self._learn = learn
+        self._write_lock = write_lock
+        self._wait_s = wait_s
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._schema: Schema | None = None
+        self._catalog = Catalog()
+        _databases.add(self)
+
+    @property
+    def schema(self) -> Schema:
+        """The tables; asks the database once."""
+        if self._schema is None:
+            self.read(lambda session: session.schema)
+        assert self._schema is not None
+        return self._schema
+
+    def read(self, work: Work[_T]) -> _T:
+        """Run a unit of work that only reads, on one state of the database."""
+        return self._run(work, writes=False)
+
+    def write(self, work: Work[_T]) -> _T:
+        """Run a unit of work that may write: all of it is done, or nothing.
+
+        Raises:
+            ContentionError: Others were in its way for all of `wait_s`; nothing was written.
+            ConnectionLostError: The connection went away during the commit: it was done, or not.
+            UnreachableError: The database does not answer; nothing was written.
+        """
+        with self._write_lock or nullcontext():
+            return self._run(work, writes=True)
+
+    def _run(self, work: Work[_T], *, writes: bool) -> _T:
+        deadline = time.monotonic() + self._wait_s
+        delay = 0.005
+        lost = 0
+        while True:
+            try:
+                return self._attempt(work, writes=writes)
+            except ContentionError:  # noqa: PERF203 - nothing beside a transaction
+                pause = random.uniform(0.5, 1.0) * delay  # noqa: S311 - to part two writers
+                if time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+                delay = min(delay * 2, 0.25)
+            except _LostBeforeCommitError as error:
+                # Idle connections of a pool are lost together: the second one is new.
+                lost += 1
+                self.forget()
+                if lost > 1:
+                    raise error.reason from None
+
+    def _attempt(self, work: Work[_T], *, writes: bool) -> _T:
+        committing = False
+        try:
+            with self._connection(writes=writes) as connection:
+                session = Session(connection, self._known(connection), self._catalog)
+                result = work(session)
+                if writes:
+                    committing = True
+                    connection.commit()
+                    session.committed()
+                return result
+        except sa.exc.DBAPIError as error:
+            raise self._explained(error, committing=committing) from None
+
+    def _explained(self, error: sa.exc.DBAPIError, *, committing: bool) -> Exception:
+        found = refusals.explain(error, self.location)
+        if isinstance(found, ConnectionLostError | UnreachableError):
+            if committing:
+                return ConnectionLostError(found.message, hint=found.hint)
+            return _LostBeforeCommitError(found)
+        return found
+
+    def _connection(self, *, writes: bool) -> Connection:
+        connection = self._opened().connect()
+        return connection.execution_options(zen_mlmd_writes=writes)
+
+    def _known(self, connection: Connection) -> Schema:
+        if self._schema is None:
+            self._schema = self._learn(connection)
+        return self._schema
+
+    def _opened(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._make_engine()
+            return self._engine
+
+    def forget(self) -> None:
+        """Drop all connections and what was learned: the next call may find another database."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+            self._schema = None
+            self._catalog = Catalog()
+            self.generation += 1
+        if engine is not None:
+            engine.dispose()
+
+    close = forget
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections to the parent."""
+        self._lock = threading.Lock()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose(close=False)
+
+
+class _LostBeforeCommitError(Exception):
+    """The connection went away while nothing can have been committed."""
+
+    def __init__(self, reason: ZenMlmdError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _after_fork() -> None:
+    for each in list(_databases):
+        each.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+__all__: Sequence[str] = ("Database", "Work")

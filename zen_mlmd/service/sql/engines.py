@@ -1,0 +1,95 @@
+"""How SQLAlchemy reaches each kind of database: connections that behave as MLMD's tables need it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+BUSY_S = 2.0
+"""How long SQLite itself waits for another connection's lock."""
+
+
+def sqlite_engine(path: str, *, read_only: bool = False, immutable: bool = False) -> Engine:
+    """Return an engine on one SQLite file.
+
+    Args:
+        path: The file; it is not made. `:memory:` for a database that lives as long as the engine.
+        read_only: Open it so that it cannot be written.
+        immutable: Take it for a file that nobody writes: then not even a lock or a WAL's index is made.
+    """
+    if path == ":memory:":
+        engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool, connect_args=_SQLITE_ARGS)
+    else:
+        mode = "ro" if read_only or immutable else "rw"
+        uri = f"{Path(path).absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
+        engine = sa.create_engine(
+            "sqlite://",
+            poolclass=sa.pool.QueuePool,
+            creator=lambda: _sqlite_connect(uri),
+            pool_size=4,
+            max_overflow=12,
+        )
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+_SQLITE_ARGS: dict[str, Any] = {"check_same_thread": False, "isolation_level": None, "timeout": BUSY_S}
+
+
+def _sqlite_connect(uri: str) -> Any:
+    import sqlite3
+
+    return sqlite3.connect(uri, uri=True, **_SQLITE_ARGS)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and then writes would meet "busy" at once, without a wait.
+    writes = connection.get_execution_options().get("zen_mlmd_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def mysql_engine(connect: dict[str, Any]) -> Engine:
+    """Return an engine on a MySQL or MariaDB database.
+
+    The session's character set is latin1 while UTF-8 goes over the line, as ml-metadata's client has it:
+    whatever the columns' own set is, each byte comes back, and both read what the other wrote.
+
+    Args:
+        connect: Arguments of `pymysql.connect`: host, port, user, password, database, ssl, time limits.
+    """
+
+    def creator() -> Any:
+        import pymysql
+
+        made = pymysql.connect(**connect, charset="latin1", autocommit=False)
+        made.encoding = "utf8"
+        return made
+
+    return sa.create_engine(
+        "mysql+pymysql://", creator=creator, pool_size=4, max_overflow=12, pool_recycle=1800
+    )
+
+
+def postgresql_engine(connect: dict[str, Any]) -> Engine:
+    """Return an engine on a PostgreSQL database.
+
+    Args:
+        connect: Arguments of `psycopg.connect`: host, port, user, password, dbname, sslmode and so on.
+    """
+
+    def creator() -> Any:
+        import psycopg
+
+        return psycopg.connect(**connect)
+
+    return sa.create_engine(
+        "postgresql+psycopg://",
+        creator=creator,
+        pool_size=4,
+        max_overflow=12,
+        isolation_level="REPEATABLE READ",
+    )

@@ -1,0 +1,91 @@
+"""What a database says, in our errors and MLMD's codes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from zen_mlmd.errors import ConnectionLostError, ContentionError, UnreachableError
+from zen_mlmd.service.base import ALREADY_EXISTS, INTERNAL, Refusal
+
+# https://mariadb.com/kb/en/mariadb-error-codes/ and https://dev.mysql.com/doc/mysql-errors/9.0/en/
+_MYSQL_BUSY: Final = frozenset({1205, 1213, 1020})
+_MYSQL_AWAY: Final = frozenset({2002, 2003, 1040, 1053, 1129})
+_MYSQL_LOST: Final = frozenset({0, 1927, 2006, 2013, 2055, 4031})
+_MYSQL_DUPLICATE: Final = frozenset({1062})
+# https://www.postgresql.org/docs/15/errcodes-appendix.html
+_POSTGRESQL_BUSY: Final = frozenset({"40001", "40P01", "55P03"})
+_POSTGRESQL_DUPLICATE: Final = frozenset({"23505"})
+_SQLITE_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_SQLITE_DUPLICATE: Final = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+
+
+class DuplicateError(Exception):
+    """A row of that key is there already; a caller that knows of what says so to its own."""
+
+
+def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
+    """Return what an error of the database's client means; none of its words hold what users recorded.
+
+    Returns:
+        `ContentionError`: the transaction was rolled back, and may be run again. `ConnectionLostError` or
+        `UnreachableError`: the connection is gone, or cannot be had. `DuplicateError`. Else a `Refusal`.
+    """
+    if is_busy(error):
+        return ContentionError(
+            f"{location}: another writer was in the way", hint="it was rolled back and can be repeated"
+        )
+    if is_away(error):
+        return UnreachableError(f"{location}: nothing answers there", hint="is the server running?")
+    if is_lost(error):
+        return ConnectionLostError(
+            f"{location}: the connection was lost during a transaction",
+            hint="is the server up? the next call connects again by itself",
+        )
+    if is_duplicate(error):
+        return Refusal(ALREADY_EXISTS, "Given node already exists.")
+    return Refusal(INTERNAL, f"the database refused: {_words(error)}")
+
+
+def is_busy(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether another transaction won, or keeps what is wanted."""
+    return _says(error, _MYSQL_BUSY, _POSTGRESQL_BUSY, _SQLITE_BUSY)
+
+
+def is_duplicate(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether a row of that key is there already."""
+    return _says(error, _MYSQL_DUPLICATE, _POSTGRESQL_DUPLICATE, _SQLITE_DUPLICATE)
+
+
+def is_away(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether no connection can be had."""
+    return _says(error, _MYSQL_AWAY, frozenset(), ())
+
+
+def is_lost(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether the connection is gone."""
+    return error.connection_invalidated or _says(error, _MYSQL_LOST, frozenset(), ())
+
+
+def _says(
+    error: sa.exc.DBAPIError, mysql: frozenset[int], postgresql: frozenset[str], sqlite: tuple[str, ...]
+) -> bool:
+    cause = error.orig
+    name = getattr(cause, "sqlite_errorname", None)  # Python 3.11 and newer
+    if name is not None:
+        return any(name.startswith(each) for each in sqlite)
+    state = getattr(cause, "sqlstate", None)
+    if state is not None:
+        return state in postgresql
+    return bool(cause is not None and cause.args and cause.args[0] in mysql)
+
+
+def _words(error: sa.exc.DBAPIError) -> str:
+    """Return the code of a database's refusal: its text quotes values."""
+    cause = error.orig
+    for name in ("sqlite_errorname", "sqlstate"):
+        if getattr(cause, name, None):
+            return str(getattr(cause, name))
+    code = cause.args[0] if cause is not None and cause.args else type(cause).__name__
+    return f"{type(cause).__name__} {code}" if isinstance(code, int) else type(cause).__name__
