@@ -182,6 +182,8 @@ def _check_struct(struct: Any, left: int) -> None:
         if not field.message_type:
             continue
         if field.message_type.GetOptions().map_entry:
+            if not field.message_type.fields_by_name["value"].message_type:
+                continue
             inner: Iterable[Any] = [value[key] for key in value]
         else:
             inner = value if isinstance(value, Sequence) else [value]

@@ -8,11 +8,13 @@ NULL, or as an empty table, so that the calls above need not know.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
+
+_T = TypeVar("_T")
 
 SCHEMA_VERSION: Final = 10
 """Of ml-metadata 1.14 to 1.21."""
@@ -51,10 +53,18 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Of schema 10, in MLMD's order."""
 
+
+class _AsStored(sa.LargeBinary):
+    """Bytes as the client gives them: SQLite's column holds what ml-metadata writes there, a text."""
+
+    def result_processor(self, dialect: Any, coltype: object) -> None:  # noqa: ARG002 - SQLAlchemy's names
+        return None
+
+
 _SQL_TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "double_value": sa.Double(),
-    "byte_value": sa.LargeBinary(),
-    "proto_value": sa.LargeBinary(),
+    "byte_value": _AsStored(),
+    "proto_value": _AsStored(),
     **dict.fromkeys(
         ("name", "version", "description", "input_type", "output_type", "external_id", "uri"), sa.Text()
     ),
@@ -83,6 +93,7 @@ class Schema:
         metadata = sa.MetaData()
         tables = {name: self._table(name, metadata) for name in COLUMNS}
         object.__setattr__(self, "_tables", tables)
+        object.__setattr__(self, "_made", {})
 
     def _table(self, name: str, metadata: sa.MetaData) -> sa.Table:
         # PostgreSQL has them in lower case, for ml-metadata does not quote them.
@@ -109,6 +120,14 @@ class Schema:
             of.c[each] if self.has(table, each) else sa.cast(sa.null(), of.c[each].type).label(each)
             for each in names or COLUMNS[table]
         ]
+
+    def made(self, make: Callable[..., _T], *arguments: str) -> _T:
+        """Return `make(schema, *arguments)`, made once: a statement costs more to build than to run."""
+        key = (make, *arguments)
+        found = self._made.get(key)  # type: ignore[attr-defined]
+        if found is None:
+            found = self._made[key] = make(self, *arguments)  # type: ignore[attr-defined]
+        return found  # type: ignore[no-any-return]
 
 
 NODES: Final = ("Artifact", "Execution", "Context")

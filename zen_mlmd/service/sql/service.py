@@ -12,13 +12,16 @@ from typing import Any, Final
 from zen_mlmd.errors import ContentionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import SQLITE, Limits, check_request
+from zen_mlmd.service.sql import types
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.session import Session
 
 Call = Callable[[Session, Any], Any]
 """Answers one RPC in one transaction; raises `Refusal` for what MLMD refuses."""
 
-CALLS: Final[Mapping[str, Call]] = {}
+CALLS: Final[Mapping[str, Call]] = {
+    **types.CALLS,
+}
 
 
 class SqlService(base.MetadataService):

@@ -1,0 +1,91 @@
+"""MLMD's `Value` in the columns of a property table, and back.
+
+A property has one column for each kind of value. As ml-metadata has it, a struct stands among the
+strings behind a prefix, and a message (`google.protobuf.Any`) as base64. Unlike ml-metadata, which
+writes six decimals, a double is kept to the last bit.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from zen_mlmd.service.check import CODED
+
+VALUE_COLUMNS: Final = ("int_value", "double_value", "string_value", "proto_value", "bool_value")
+"""As `encode` gives them and `decode` takes them."""
+
+Encoded = tuple[int | None, float | None, str | None, str | None, bool | None]
+
+_ENCODERS: Final[Mapping[str, Callable[[Any], Encoded]]] = {
+    "int_value": lambda value: (value.int_value, None, None, None, None),
+    "double_value": lambda value: (None, value.double_value, None, None, None),
+    "string_value": lambda value: (None, None, value.string_value, None, None),
+    "bool_value": lambda value: (None, None, None, None, value.bool_value),
+    "struct_value": lambda value: (None, None, CODED + _base64(value.struct_value), None, None),
+    "proto_value": lambda value: (None, None, None, _base64(value.proto_value), None),
+}
+
+KINDS: Final[Mapping[int, str]] = {
+    1: "int_value",
+    2: "double_value",
+    3: "string_value",
+    4: "struct_value",
+    5: "proto_value",
+    6: "bool_value",
+}
+"""The field of a `Value` that a property of each `PropertyType` fills; none for UNKNOWN."""
+
+
+def encode(value: Any) -> Encoded:
+    """Return what stands in each of `VALUE_COLUMNS`.
+
+    Args:
+        value: A `Value` that holds something (`check_request` sees to it).
+    """
+    return _ENCODERS[value.WhichOneof("value")](value)
+
+
+def decode(value: Any, columns: Sequence[Any]) -> None:
+    """Fill a `Value` from what stands in `VALUE_COLUMNS`, looked at in ml-metadata's order.
+
+    One that has nothing in any stays empty. A text that begins as a struct does, and is none, stays a
+    text: ml-metadata refuses to read all nodes that are asked for together with it.
+    """
+    number, double, text, proto, flag = columns
+    if text is not None and number is None and double is None:
+        if not text.startswith(CODED) or not _read_struct(text, value.struct_value):
+            value.string_value = text
+    elif number is not None:
+        value.int_value = number
+    elif double is not None:
+        value.double_value = double
+    elif proto is not None:
+        _read_proto(proto, value.proto_value)
+    elif flag is not None:
+        value.bool_value = bool(flag)
+
+
+def _base64(message: Any) -> str:
+    # Deterministic: the same message is the same text each time.
+    return base64.b64encode(message.SerializeToString(deterministic=True)).decode("ascii")
+
+
+def _read_struct(text: str, struct: Any) -> bool:
+    try:
+        struct.ParseFromString(base64.b64decode(text[len(CODED) :], validate=True))
+    except (binascii.Error, ValueError, DecodeError):
+        return False
+    struct.SetInParent()  # an empty struct is a value, too
+    return True
+
+
+def _read_proto(data: bytes | str | memoryview, message: Any) -> None:
+    try:
+        message.ParseFromString(base64.b64decode(bytes(data) if isinstance(data, memoryview) else data))
+    except (binascii.Error, ValueError, DecodeError):
+        message.value = bytes(data, "utf-8") if isinstance(data, str) else bytes(data)
