@@ -54,7 +54,7 @@ def one_id(draw: Any, world: World, kind: str) -> int:
     if not known or maybe(draw, 0.04):
         return MISSING
     newest = known[-2:] if kind.endswith("_type") else known[-6:]
-    return draw(st.sampled_from(newest if maybe(draw, 0.85) else known))
+    return int(draw(st.sampled_from(newest if maybe(draw, 0.85) else known)))
 
 
 def ids(draw: Any, world: World, kind: str, most: int = 4) -> list[int]:

@@ -24,7 +24,7 @@ from zen_mlmd.service.base import ALREADY_EXISTS, INTERNAL
 from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.engines import mysql_engine, sqlite_engine
-from zen_mlmd.service.sql.schema import Schema
+from zen_mlmd.service.sql.learn import learn
 from zen_mlmd.service.sql.service import SqlService
 
 STEPS = int(os.environ.get("ZEN_MLMD_DIFFERENTIAL_STEPS", "500"))
@@ -108,7 +108,7 @@ def test_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> None:
         database = Database(
             lambda: sqlite_engine(paths[1]),
             location=paths[1],
-            learn=lambda connection: Schema(connection.dialect.name),
+            learn=learn,
             write_lock=WriteLock(paths[1], timeout_s=10),
         )
         twins = Twins(SqliteConfig(path=paths[0]).open_service(), SqlService(database))
@@ -133,7 +133,7 @@ def test_on_mariadb(mariadb: MariaDb) -> None:
         database = Database(
             lambda: mysql_engine(connect),
             location=names[1],
-            learn=lambda connection: Schema(connection.dialect.name),
+            learn=learn,
         )
         native = config_from_url(mariadb.url(names[0])).open_service()
         return (
