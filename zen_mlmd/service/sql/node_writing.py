@@ -120,6 +120,8 @@ class NodeWriter(Batch):
         Raises:
             Refusal: There is no such node, or it does not fit its type.
         """
+        if number not in self._stored and self._new:
+            self.flush()  # it may be the id of one of these
         node = self._stored.get(number)
         if node is None:
             raise Refusal(INVALID_ARGUMENT, f"Cannot find the given id {number}")
