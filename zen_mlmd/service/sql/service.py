@@ -12,7 +12,7 @@ from typing import Any, Final
 from zen_mlmd.errors import ContentionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import SQLITE, Limits, check_request
-from zen_mlmd.service.sql import types
+from zen_mlmd.service.sql import edges, getters, types
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.session import Session
 
@@ -21,6 +21,8 @@ Call = Callable[[Session, Any], Any]
 
 CALLS: Final[Mapping[str, Call]] = {
     **types.CALLS,
+    **getters.CALLS,
+    **edges.CALLS,
 }
 
 
