@@ -51,7 +51,7 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "erase")
         session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs)
     else:
-        session.run("pytest", *PARALLEL, "-m", "not slow and not mysql", *session.posargs)
+        session.run("pytest", *PARALLEL, "-m", "not slow and not mysql and not postgresql", *session.posargs)
 
 
 @nox.session

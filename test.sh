@@ -6,6 +6,7 @@ cd "$(dirname "$0")"
 missing=""
 command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null ||
   missing="$missing mariadb-server-core mariadb-client-core"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v git >/dev/null || missing="$missing git"
 command -v npm >/dev/null || missing="$missing nodejs npm"
 if [ -n "$missing" ]; then

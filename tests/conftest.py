@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests.services.grpc_server import GrpcServer
 from tests.services.mariadb import MariaDb
+from tests.services.postgresql import PostgreSql
 from tests.services.tfx import tfx_environment
 
 # A slow machine is no failure.
@@ -31,6 +32,21 @@ def mysql_url(mariadb: MariaDb) -> Iterator[str]:
     database = mariadb.new_database()
     yield mariadb.url(database)
     mariadb.drop_database(database)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSql]:
+    """A running PostgreSQL server without TLS, one per session (per worker of pytest-xdist)."""
+    with PostgreSql() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSql) -> Iterator[str]:
+    """The URL of a new, empty database of `postgresql`."""
+    database = postgresql.new_database()
+    yield postgresql.url(database)
+    postgresql.drop_database(database)
 
 
 @pytest.fixture

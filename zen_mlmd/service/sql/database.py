@@ -40,7 +40,7 @@ class Database:
     Args:
         make_engine: Opens the pool; called again after a fork, and by the first call after `close`.
         location: What messages call the database: never holds a password.
-        learn: Asks a new connection what tables there are.
+        learn: Asks a connection of its own what tables there are, or makes them: `learn` or `create`.
         write_lock: Held around each writing transaction; None if the database orders writers itself.
         wait_s: How long a transaction is tried again while others are in its way, in seconds.
     """
@@ -50,7 +50,7 @@ class Database:
         make_engine: Callable[[], Engine],
         *,
         location: str,
-        learn: Callable[[Connection], Schema],
+        learn: Callable[[Connection, str], Schema],
         write_lock: WriteLock | None = None,
         wait_s: float = 20.0,
     ) -> None:
@@ -112,8 +112,9 @@ class Database:
     def _attempt(self, work: Work[_T], *, writes: bool) -> _T:
         committing = False
         try:
+            schema = self._known()
             with self._connection(writes=writes) as connection:
-                session = Session(connection, self._known(connection), self._catalog)
+                session = Session(connection, schema, self._catalog)
                 result = work(session)
                 if writes:
                     committing = True
@@ -135,9 +136,10 @@ class Database:
         connection = self._opened().connect()
         return connection.execution_options(zen_mlmd_writes=writes)
 
-    def _known(self, connection: Connection) -> Schema:
+    def _known(self) -> Schema:
         if self._schema is None:
-            self._schema = self._learn(connection)
+            with self._connection(writes=False) as connection:
+                self._schema = self._learn(connection, self.location)
         return self._schema
 
     def _opened(self) -> Engine:

@@ -13,18 +13,21 @@ BUSY_S = 2.0
 """How long SQLite itself waits for another connection's lock."""
 
 
-def sqlite_engine(path: str, *, read_only: bool = False, immutable: bool = False) -> Engine:
+def sqlite_engine(
+    path: str, *, read_only: bool = False, immutable: bool = False, create: bool = False
+) -> Engine:
     """Return an engine on one SQLite file.
 
     Args:
-        path: The file; it is not made. `:memory:` for a database that lives as long as the engine.
+        path: The file. `:memory:` for a database that lives as long as the engine.
         read_only: Open it so that it cannot be written.
         immutable: Take it for a file that nobody writes: then not even a lock or a WAL's index is made.
+        create: Make the file if there is none.
     """
     if path == ":memory:":
         engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool, connect_args=_SQLITE_ARGS)
     else:
-        mode = "ro" if read_only or immutable else "rw"
+        mode = "ro" if read_only or immutable else "rwc" if create else "rw"
         uri = f"{Path(path).absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
         engine = sa.create_engine(
             "sqlite://",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from zen_mlmd.errors import ConnectionLostError, ContentionError, UnreachableError
+from zen_mlmd.errors import ConnectionLostError, ContentionError, NotMlmdError, UnreachableError
 from zen_mlmd.service.base import ALREADY_EXISTS, INTERNAL, Refusal
 
 # https://mariadb.com/kb/en/mariadb-error-codes/ and https://dev.mysql.com/doc/mysql-errors/9.0/en/
@@ -19,6 +20,16 @@ _POSTGRESQL_BUSY: Final = frozenset({"40001", "40P01", "55P03"})
 _POSTGRESQL_DUPLICATE: Final = frozenset({"23505"})
 _SQLITE_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _SQLITE_DUPLICATE: Final = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+_SQLITE_FOREIGN: Final = ("SQLITE_NOTADB",)
+# For Python 3.10, which keeps the code to itself.
+_SQLITE_TEXTS: Final[Mapping[str, str]] = {
+    "database is locked": "SQLITE_BUSY",
+    "database table is locked": "SQLITE_LOCKED",
+    "UNIQUE constraint failed": "SQLITE_CONSTRAINT_UNIQUE",
+    "file is not a database": "SQLITE_NOTADB",
+    "attempt to write a readonly database": "SQLITE_READONLY",
+    "unable to open database file": "SQLITE_CANTOPEN",
+}
 
 
 class DuplicateError(Exception):
@@ -30,7 +41,7 @@ def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
 
     Returns:
         `ContentionError`: the transaction was rolled back, and may be run again. `ConnectionLostError` or
-        `UnreachableError`: the connection is gone, or cannot be had. `DuplicateError`. Else a `Refusal`.
+        `UnreachableError`: the connection is gone, or cannot be had. `NotMlmdError`. Else a `Refusal`.
     """
     if is_busy(error):
         return ContentionError(
@@ -45,6 +56,8 @@ def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
         )
     if is_duplicate(error):
         return Refusal(ALREADY_EXISTS, "Given node already exists.")
+    if _says(error, frozenset(), frozenset(), _SQLITE_FOREIGN):
+        return NotMlmdError(f"{location}: it is no SQLite file", hint="is it the right file, and whole?")
     return Refusal(INTERNAL, f"the database refused: {_words(error)}")
 
 
@@ -72,13 +85,21 @@ def _says(
     error: sa.exc.DBAPIError, mysql: frozenset[int], postgresql: frozenset[str], sqlite: tuple[str, ...]
 ) -> bool:
     cause = error.orig
-    name = getattr(cause, "sqlite_errorname", None)  # Python 3.11 and newer
-    if name is not None:
+    name = _sqlite_name(cause)
+    if name:
         return any(name.startswith(each) for each in sqlite)
     state = getattr(cause, "sqlstate", None)
     if state is not None:
         return state in postgresql
     return bool(cause is not None and cause.args and cause.args[0] in mysql)
+
+
+def _sqlite_name(cause: Any) -> str:
+    """Return SQLite's name of an error, or nothing if it is none of SQLite's."""
+    name = getattr(cause, "sqlite_errorname", "")
+    if name or type(cause).__module__ != "sqlite3":
+        return str(name)
+    return next((code for text, code in _SQLITE_TEXTS.items() if str(cause).startswith(text)), "SQLITE_ERROR")
 
 
 def _words(error: sa.exc.DBAPIError) -> str:

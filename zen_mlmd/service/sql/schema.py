@@ -73,6 +73,33 @@ _SQL_TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
 }
 
 
+OLDEST_VERSION: Final = 6
+"""That is read: with versions of types, and parents of types and contexts."""
+
+_SINCE: Final[Mapping[str, int]] = {"byte_value": 7, "external_id": 9, "proto_value": 10, "bool_value": 10}
+
+
+def columns_of(version: int) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each table that a schema of version 6 to 10 has."""
+    return {
+        table: tuple(each for each in columns if _SINCE.get(each, 0) <= version)
+        for table, columns in COLUMNS.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a database declares a column; empty as far as nobody asked it.
+
+    Attributes:
+        declared: Its type, in lower case: `int(11)`, `character varying(255)`, say.
+        collation: By which MySQL compares it.
+    """
+
+    declared: str = ""
+    collation: str = ""
+
+
 @dataclass(frozen=True)
 class Schema:
     """The tables of one open database.
@@ -85,8 +112,8 @@ class Schema:
 
     dialect: str
     version: int = SCHEMA_VERSION
-    present: Mapping[str, frozenset[str]] = field(
-        default_factory=lambda: {name: frozenset(columns) for name, columns in COLUMNS.items()}
+    present: Mapping[str, Mapping[str, Column]] = field(
+        default_factory=lambda: {name: dict.fromkeys(columns, Column()) for name, columns in COLUMNS.items()}
     )
 
     def __post_init__(self) -> None:
@@ -110,7 +137,7 @@ class Schema:
 
     def has(self, table: str, column: str | None = None) -> bool:
         """Tell whether the database has a table, or a column of it."""
-        columns = self.present.get(table, frozenset())
+        columns = self.present.get(table, {})
         return column in columns if column else bool(columns)
 
     def columns(self, table: str, names: Iterable[str] | None = None) -> list[sa.ColumnElement[Any]]:

@@ -1,0 +1,157 @@
+"""What a database holds: which of MLMD's tables and columns, and of which version.
+
+Asked in two statements, and read only: a database of an older schema is opened as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from zen_mlmd.errors import NotMlmdError, SchemaVersionError
+from zen_mlmd.service.sql.schema import COLUMNS, OLDEST_VERSION, SCHEMA_VERSION, Column, Schema, columns_of
+
+_COLUMNS: Final[Mapping[str, str]] = {
+    "sqlite": (
+        "SELECT t.name, c.name, lower(c.type), '' FROM sqlite_master AS t"
+        " JOIN pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+    ),
+    "mysql": (
+        "SELECT table_name AS t, column_name AS c, lower(column_type) AS d, coalesce(collation_name, '') AS o"
+        " FROM information_schema.columns WHERE table_schema = database()"
+    ),
+    "postgresql": (
+        "SELECT t.relname, c.attname, format_type(c.atttypid, c.atttypmod), ''"
+        " FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_attribute AS c ON c.attrelid = t.oid"
+        " WHERE t.relkind IN ('r', 'p') AND c.attnum > 0 AND NOT c.attisdropped"
+        " AND pg_catalog.pg_table_is_visible(t.oid)"
+        " AND t.relnamespace <> 'pg_catalog'::regnamespace"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look at a database found.
+
+    Attributes:
+        dialect: SQLAlchemy's name of the database.
+        present: MLMD's tables and their columns, by MLMD's names.
+        others: How many other tables there are.
+        versions: The rows of `MLMDEnv`: one, if all is well.
+    """
+
+    dialect: str
+    present: Mapping[str, Mapping[str, Column]]
+    others: int
+    versions: tuple[int, ...]
+
+    @property
+    def half_made(self) -> bool:
+        """Whether somebody began to make MLMD's tables and has not said that they are there."""
+        return bool(self.present) and not self.versions
+
+    def schema(self, location: str) -> Schema:
+        """Return the schema to read.
+
+        Raises:
+            NotMlmdError: There are no tables of MLMD's, or not all of them.
+            SchemaVersionError: The schema is newer than 10, or older than 6.
+        """
+        if not self.present:
+            raise self._nothing(location)
+        if len(self.versions) != 1:
+            raise self._no_version(location)
+        version = self.versions[0]
+        if version > SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"{location}: its MLMD schema is {version}, and {SCHEMA_VERSION} is the newest known here",
+                hint="install a newer zen_mlmd",
+            )
+        if version < OLDEST_VERSION:
+            raise SchemaVersionError(
+                f"{location}: its MLMD schema is {version}, and {OLDEST_VERSION} is the oldest that is read",
+                hint="back it up, then let ml-metadata 1.17.1 migrate it (`enable_upgrade_migration`)",
+            )
+        lacking = self._lacking(version)
+        if lacking:
+            raise NotMlmdError(
+                f"{location}: it says that its MLMD schema is {version}, but it lacks {', '.join(lacking)}",
+                hint="was a migration cut short? `zen-mlmd metadata-store migrate` goes on with it",
+            )
+        return Schema(self.dialect, version, self.present)
+
+    def _lacking(self, version: int) -> list[str]:
+        return [
+            table if table not in self.present else f"{table}.{column}"
+            for table, columns in columns_of(version).items()
+            for column in (columns if table in self.present else columns[:1])
+            if column not in self.present.get(table, {})
+        ]
+
+    def _nothing(self, location: str) -> NotMlmdError:
+        holds = f"{self.others} tables of others" if self.others else "nothing"
+        return NotMlmdError(
+            f"{location}: it has none of MLMD's tables: it holds {holds}",
+            hint="is it the right database? if so, open it once without read_only: that makes the tables",
+        )
+
+    def _no_version(self, location: str) -> NotMlmdError:
+        if self.versions:
+            return NotMlmdError(
+                f"{location}: its table MLMDEnv says {len(self.versions)} versions of MLMD's schema",
+                hint="two programs made its tables at once: restore a backup, or ask which one is true",
+            )
+        return NotMlmdError(
+            f"{location}: it has {len(self.present)} of MLMD's {len(COLUMNS)} tables, and no schema version",
+            hint="is another process making them? else they were left half made, or are of 2019: drop them",
+        )
+
+
+def look(connection: Connection) -> Found:
+    """Ask a database what there is."""
+    dialect = connection.dialect.name
+    mlmd = {_key(dialect, name): name for name in COLUMNS}
+    present: dict[str, dict[str, Column]] = {}
+    others = set()
+    for table, column, declared, collation in connection.execute(sa.text(_COLUMNS[dialect])):
+        known = mlmd.get(_key(dialect, table))
+        if known is None:
+            others.add(table)
+        else:
+            present.setdefault(known, {})[column] = Column(declared, collation)
+    others.discard("sqlite_sequence")
+    versions: tuple[int, ...] = ()
+    if "MLMDEnv" in present:
+        table = Schema(dialect).table("MLMDEnv")
+        versions = tuple(int(row[0]) for row in connection.execute(sa.select(table.c.schema_version)))
+    return Found(dialect, present, len(others), versions)
+
+
+def _key(dialect: str, name: str) -> str:
+    # MySQL has table names in lower case where its lower_case_table_names says so.
+    return name if dialect == "sqlite" else name.lower()
+
+
+def learn(connection: Connection, location: str) -> Schema:
+    """Ask a database for MLMD's tables; see `Found.schema` for what is raised."""
+    return look(connection).schema(location)
+
+
+_INDEXES: Final[Mapping[str, str]] = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
+    "mysql": "SELECT index_name AS n FROM information_schema.statistics WHERE table_schema = database()",
+    "postgresql": (
+        "SELECT relname FROM pg_catalog.pg_class WHERE relkind IN ('i', 'I')"
+        " AND pg_catalog.pg_table_is_visible(oid)"
+    ),
+}
+
+
+def index_names(connection: Connection) -> set[str]:
+    """Return the names of all indexes of a database."""
+    return set(connection.scalars(sa.text(_INDEXES[connection.dialect.name])))
