@@ -12,7 +12,15 @@ from typing import Any, Final
 from zen_mlmd.errors import ContentionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import SQLITE, Limits, check_request
-from zen_mlmd.service.sql import edge_writing, lineage_writing, type_writing, types, writing
+from zen_mlmd.service.sql import (
+    edge_writing,
+    edges,
+    getters,
+    lineage_writing,
+    type_writing,
+    types,
+    writing,
+)
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.session import Session
 
@@ -25,6 +33,8 @@ CALLS: Final[Mapping[str, Call]] = {
     **writing.CALLS,
     **edge_writing.CALLS,
     **lineage_writing.CALLS,
+    **getters.CALLS,
+    **edges.CALLS,
 }
 
 
