@@ -12,7 +12,15 @@ from typing import Any, Final
 from zen_mlmd.errors import ContentionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import SQLITE, Limits, check_request
-from zen_mlmd.service.sql import types
+from zen_mlmd.service.sql import (
+    edge_writing,
+    edges,
+    getters,
+    lineage_writing,
+    type_writing,
+    types,
+    writing,
+)
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.session import Session
 
@@ -21,6 +29,12 @@ Call = Callable[[Session, Any], Any]
 
 CALLS: Final[Mapping[str, Call]] = {
     **types.CALLS,
+    **type_writing.CALLS,
+    **writing.CALLS,
+    **edge_writing.CALLS,
+    **lineage_writing.CALLS,
+    **getters.CALLS,
+    **edges.CALLS,
 }
 
 

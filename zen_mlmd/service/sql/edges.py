@@ -1,0 +1,110 @@
+"""The calls that read what lies between nodes: events, parents and children of contexts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from zen_mlmd.service.base import INVALID_ARGUMENT, Refusal, response_class
+from zen_mlmd.service.sql.nodes import linked_nodes, nodes_of_rows, read_nodes
+from zen_mlmd.service.sql.schema import COLUMNS, Schema, id_column
+from zen_mlmd.service.sql.session import Session, among
+
+
+def read_events(session: Session, kind: str, ids: Iterable[int]) -> list[Any]:
+    """Return the events of some nodes, with their paths.
+
+    Two statements for each `session.BATCH` of nodes or events; linear time.
+
+    Args:
+        session: The transaction.
+        kind: Of the nodes: Artifact or Execution.
+        ids: Of the nodes, in any order, repeats allowed.
+
+    Returns:
+        An artifact's in the order of their executions, an execution's in that in which they were written;
+        by id of the nodes, as ml-metadata gives them on SQLite.
+    """
+    events: dict[int, Any] = {}
+    statement = session.schema.made(_events, kind)
+    for event_id, *fields in session.rows_of_ids(statement, sorted(set(ids))):
+        events[event_id] = _event(dict(zip(COLUMNS["Event"][1:], fields, strict=True)))
+    # The rows of a path lie in the order of its steps; the table has no column that says so.
+    for event_id, is_index, index, key in session.rows_of_ids(session.schema.made(_paths), events):
+        steps = events[event_id].path.steps
+        steps.add(index=index) if is_index else steps.add(key=key)
+    return list(events.values())
+
+
+def _event(fields: dict[str, Any]) -> Any:
+    try:
+        return mlmd.Event(**fields)
+    except ValueError:  # a type of event of a later MLMD
+        return mlmd.Event(**{**fields, "type": None})
+
+
+def _events(schema: Schema, kind: str) -> sa.Select[Any]:
+    event = schema.table("Event")
+    order = (event.c.execution_id, event.c.type) if kind == "Artifact" else (event.c.id,)
+    column = event.c[id_column(kind)]
+    return sa.select(*schema.columns("Event")).where(among(column)).order_by(column, *order)
+
+
+def _paths(schema: Schema) -> sa.Select[Any]:
+    columns = schema.columns("EventPath")
+    return sa.select(*columns).where(among(schema.table("EventPath").c.event_id))
+
+
+def _events_by_ids(kind: str, session: Session, request: Any) -> Any:
+    response = response_class(f"GetEventsBy{kind}IDs")()
+    response.events.extend(read_events(session, kind, getattr(request, f"{id_column(kind)}s")))
+    return response
+
+
+_LINES: Final[Mapping[str, tuple[str, str]]] = {
+    "Parent": ("parent_context_id", "context_id"),
+    "Children": ("context_id", "parent_context_id"),
+}
+"""Of `ParentContext`: the column of those that are asked for, and of the one that is given."""
+
+
+def _by_context(line: str, session: Session, request: Any) -> Any:
+    response = response_class(f"Get{line}ContextsByContext")()
+    if session.schema.has("ParentContext"):
+        statement = session.schema.made(linked_nodes, "Context", "ParentContext", *_LINES[line])
+        rows = session.rows(statement, {"given": request.context_id})
+        response.contexts.extend(nodes_of_rows(session, "Context", rows))
+    return response
+
+
+def _by_contexts(line: str, session: Session, request: Any) -> Any:
+    if not request.context_ids:
+        raise Refusal(INVALID_ARGUMENT, "Given context_ids is empty.")
+    response = response_class(f"Get{line}ContextsByContexts")()
+    if not session.schema.has("ParentContext"):
+        return response
+    pairs = list(session.rows_of_ids(session.schema.made(_pairs, *_LINES[line]), request.context_ids))
+    found = {node.id: node for node in read_nodes(session, "Context", (asked for _, asked in pairs))}
+    for given, asked in pairs:
+        if asked in found:
+            getattr(response.contexts[given], f"{line.lower()}_contexts").append(found[asked])
+    return response
+
+
+def _pairs(schema: Schema, asked: str, given: str) -> sa.Select[Any]:
+    link = schema.table("ParentContext")
+    columns = link.c[given], link.c[asked]
+    return sa.select(*columns).where(among(link.c[given])).order_by(*columns)
+
+
+CALLS: Final[Mapping[str, Callable[[Session, Any], Any]]] = {
+    **{
+        f"GetEventsBy{kind}IDs": functools.partial(_events_by_ids, kind) for kind in ("Artifact", "Execution")
+    },
+    **{f"Get{line}ContextsByContext": functools.partial(_by_context, line) for line in _LINES},
+    **{f"Get{line}ContextsByContexts": functools.partial(_by_contexts, line) for line in _LINES},
+}
