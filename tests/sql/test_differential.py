@@ -14,16 +14,20 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 from tests.services.mariadb import MariaDb
+from tests.services.postgresql import PostgreSql
 from tests.sql.differential import Twins, said, tables, told
 from tests.sql.requests import READS, WRITES, first_nodes, first_types
 from zen_mlmd.flavors import config_from_url
 from zen_mlmd.flavors.sqlite import SqliteConfig
 from zen_mlmd.service.base import ALREADY_EXISTS, INTERNAL
 from zen_mlmd.service.lock import WriteLock
+from zen_mlmd.service.sql.create import create
 from zen_mlmd.service.sql.database import Database
-from zen_mlmd.service.sql.engines import mysql_engine, sqlite_engine
+from zen_mlmd.service.sql.engines import mysql_engine, postgresql_engine, sqlite_engine
 from zen_mlmd.service.sql.learn import learn
 from zen_mlmd.service.sql.service import SqlService
 
@@ -80,7 +84,8 @@ class Machine(RuleBasedStateMachine):
         twins.ours.close()
         theirs, ours = tables(self.theirs, same), tables(self.ours, back)
         for table, rows in theirs.items():
-            assert ours[table] == rows, table
+            assert [row for row in ours[table] if row not in rows] == [], table
+            assert [row for row in rows if row not in ours[table]] == [], table
 
 
 def run_machine(opened: Callable[[], tuple[Twins, Dump, Dump]]) -> None:
@@ -92,7 +97,7 @@ def run_machine(opened: Callable[[], tuple[Twins, Dump, Dump]]) -> None:
             stateful_step_count=_LENGTH,
             deadline=None,
             derandomize=STEPS <= 500,
-            phases=(Phase.generate, Phase.shrink),
+            phases=(Phase.generate,),  # what shrinks it asks two databases thousands of times
             suppress_health_check=list(HealthCheck),
             print_blob=False,
         ),
@@ -105,16 +110,15 @@ def test_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> None:
         paths = [str(folder / name) for name in ("theirs.db", "ours.db")]
         for path in paths:
             SqliteConfig(path=path).open_service().close()
-        database = Database(
-            lambda: sqlite_engine(paths[1]),
-            location=paths[1],
-            learn=learn,
-            write_lock=WriteLock(paths[1], timeout_s=10),
-        )
-        twins = Twins(SqliteConfig(path=paths[0]).open_service(), SqlService(database))
+        twins = Twins(SqliteConfig(path=paths[0]).open_service(), sqlite_service(paths[1]))
         return twins, sqlite_dump(paths[0]), sqlite_dump(paths[1])
 
     run_machine(opened)
+
+
+def sqlite_service(path: str) -> SqlService:
+    lock = WriteLock(path, timeout_s=10)
+    return SqlService(Database(lambda: sqlite_engine(path), location=path, learn=learn, write_lock=lock))
 
 
 @pytest.mark.mysql
@@ -145,6 +149,27 @@ def test_on_mariadb(mariadb: MariaDb) -> None:
     run_machine(opened)
 
 
+@pytest.mark.postgresql
+def test_on_postgresql(postgresql: PostgreSql, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """To ml-metadata on SQLite: on PostgreSQL a backslash in a text is an injection to it."""
+
+    def opened() -> tuple[Twins, Dump, Dump]:
+        path = str(tmp_path_factory.mktemp("twins") / "theirs.db")
+        name = postgresql.new_database()
+        connect = {
+            "host": postgresql.host,
+            "port": postgresql.port,
+            "user": postgresql.user,
+            "password": postgresql.password,
+            "dbname": name,
+        }
+        database = Database(lambda: postgresql_engine(connect), location=name, learn=create)
+        twins = Twins(SqliteConfig(path=path).open_service(), SqlService(database))
+        return twins, sqlite_dump(path), lambda select: postgresql.sql(select, database=name)
+
+    run_machine(opened)
+
+
 def sqlite_dump(path: str) -> Dump:
     def run(select: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path)) as connection:
@@ -168,3 +193,28 @@ def mysql_dump(server: MariaDb, database: str) -> Dump:
             return list(cursor.fetchall())
 
     return run
+
+
+def test_a_property_stays_when_one_of_its_name_among_the_custom_ones_goes(sqlite_path: Path) -> None:
+    """ml-metadata 1.17.1 changes and deletes both: its statements name no kind of property."""
+    SqliteConfig(path=str(sqlite_path)).open_service().close()
+    service = sqlite_service(str(sqlite_path))
+    kind = mlmd.ExecutionType(name="E", properties={"x": mlmd.INT})
+    type_id = service.call("PutExecutionType", rpc.PutExecutionTypeRequest(execution_type=kind)).type_id
+    node = mlmd.Execution(type_id=type_id)
+    node.properties["x"].int_value = 1
+    node.custom_properties["x"].int_value = 2
+    (node.id,) = service.call("PutExecutions", rpc.PutExecutionsRequest(executions=[node])).execution_ids
+    node.custom_properties["x"].int_value = 3
+    service.call("PutExecutions", rpc.PutExecutionsRequest(executions=[node]))
+    assert read(service, node.id).properties["x"].int_value == 1
+    del node.custom_properties["x"]
+    service.call("PutExecutions", rpc.PutExecutionsRequest(executions=[node]))
+    assert read(service, node.id).properties["x"].int_value == 1
+    assert not read(service, node.id).custom_properties
+
+
+def read(service: SqlService, node_id: int) -> mlmd.Execution:
+    """Read one execution."""
+    request = rpc.GetExecutionsByIDRequest(execution_ids=[node_id])
+    return service.call("GetExecutionsByID", request).executions[0]
