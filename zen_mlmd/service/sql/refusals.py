@@ -44,6 +44,18 @@ class TooLargeError(Refusal):
     """A value is too large for its column or its index; the database does not say which one."""
 
 
+class RaceLostError(Exception):
+    """Another writer has made what was to be made: run again as a whole, the transaction will find it.
+
+    Attributes:
+        refusal: What to say if that happens again and again.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
 def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
     """Return what an error of the database's client means; none of its words hold what users recorded.
 

@@ -12,7 +12,15 @@ from typing import Any, Final
 from zen_mlmd.errors import ContentionError, SchemaVersionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import Limits, check_request
-from zen_mlmd.service.sql import edges, getters, types
+from zen_mlmd.service.sql import (
+    edge_writing,
+    edges,
+    getters,
+    lineage_writing,
+    type_writing,
+    types,
+    writing,
+)
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.limits import limits_of, narrowest
 from zen_mlmd.service.sql.refusals import TooLargeError
@@ -24,6 +32,10 @@ Call = Callable[[Session, Any], Any]
 
 CALLS: Final[Mapping[str, Call]] = {
     **types.CALLS,
+    **type_writing.CALLS,
+    **writing.CALLS,
+    **edge_writing.CALLS,
+    **lineage_writing.CALLS,
     **getters.CALLS,
     **edges.CALLS,
 }
