@@ -28,6 +28,9 @@ from zen_mlmd.service.sql.session import Catalog, Session
 _T = TypeVar("_T")
 Work = Callable[[Session], _T]
 
+_RACES = 5
+"""Attempts to make what others make at the same time."""
+
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -92,7 +95,7 @@ class Database:
     def _run(self, work: Work[_T], *, writes: bool) -> _T:
         deadline = time.monotonic() + self._wait_s
         delay = 0.005
-        lost = 0
+        lost = races = 0
         while True:
             try:
                 return self._attempt(work, writes=writes)
@@ -102,6 +105,10 @@ class Database:
                     raise
                 time.sleep(pause)
                 delay = min(delay * 2, 0.25)
+            except refusals.RaceLostError as error:
+                races += 1
+                if races == _RACES:
+                    raise error.refusal from None
             except _LostBeforeCommitError as error:
                 # Idle connections of a pool are lost together: the second one is new.
                 lost += 1

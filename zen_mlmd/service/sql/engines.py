@@ -55,6 +55,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+# A server may be told to cut texts and to wrap numbers that do not fit.
+_STRICT = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
+
+
 def mysql_engine(connect: dict[str, Any]) -> Engine:
     """Return an engine on a MySQL or MariaDB database.
 
@@ -68,13 +72,17 @@ def mysql_engine(connect: dict[str, Any]) -> Engine:
     def creator() -> Any:
         import pymysql
 
-        made = pymysql.connect(**connect, charset="latin1", autocommit=False)
+        made = pymysql.connect(**connect, charset="latin1", autocommit=False, sql_mode=_STRICT)
         made.encoding = "utf8"
         return made
 
     return sa.create_engine(
-        "mysql+pymysql://", creator=creator, pool_size=4, max_overflow=12, pool_recycle=1800
+        "mysql+pymysql://", creator=creator, pool_size=4, max_overflow=12, pool_recycle=1800, **_NO_RESET
     )
+
+
+_NO_RESET: dict[str, Any] = {"pool_reset_on_return": None}
+"""Each transaction is ended by whoever began it: a ROLLBACK behind its COMMIT is a wait for nothing."""
 
 
 def postgresql_engine(connect: dict[str, Any]) -> Engine:
@@ -95,4 +103,5 @@ def postgresql_engine(connect: dict[str, Any]) -> Engine:
         pool_size=4,
         max_overflow=12,
         isolation_level="REPEATABLE READ",
+        **_NO_RESET,
     )

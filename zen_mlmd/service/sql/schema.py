@@ -108,6 +108,7 @@ class Schema:
         dialect: SQLAlchemy's name of it: sqlite, mysql or postgresql (MariaDB is mysql).
         version: Of MLMD's schema, 6 to 10.
         present: The columns that the database has, by MLMD's name of the table.
+        statement_bytes: Of the longest statement that the server takes; None if there is no such limit.
     """
 
     dialect: str
@@ -115,6 +116,7 @@ class Schema:
     present: Mapping[str, Mapping[str, Column]] = field(
         default_factory=lambda: {name: dict.fromkeys(columns, Column()) for name, columns in COLUMNS.items()}
     )
+    statement_bytes: int | None = None
 
     def __post_init__(self) -> None:
         metadata = sa.MetaData()

@@ -53,8 +53,17 @@ class Session:
         return self.connection.execute(statement, values or {}).all()
 
     def run(self, statement: sa.Executable, values: Any = None) -> int:
-        """Run an INSERT, UPDATE or DELETE; return how many rows it met."""
-        return self.connection.execute(statement, values).rowcount
+        """Run an INSERT, UPDATE or DELETE; return how many rows it met.
+
+        Raises:
+            DuplicateError: A row of that key is there already. The transaction cannot go on.
+        """
+        try:
+            return self.connection.execute(statement, values).rowcount
+        except sa.exc.DBAPIError as error:
+            if refusals.is_duplicate(error):
+                raise refusals.DuplicateError from None
+            raise
 
     def rows_of_ids(self, statement: sa.Executable, ids: Iterable[int]) -> Iterator[Any]:
         """Run a SELECT with the parameter `ids` (see `among`), in batches; yield its rows."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
+from ml_metadata.proto.metadata_store_pb2 import Value
 
 from zen_mlmd.service.check import CODED
 
@@ -68,6 +69,19 @@ def decode(value: Any, columns: Sequence[Any]) -> None:
         _read_proto(proto, value.proto_value)
     elif flag is not None:
         value.bool_value = bool(flag)
+
+
+def same(one: Encoded, other: Encoded) -> bool:
+    """Tell whether two values are equal; a struct may be written in several ways."""
+    if one == other:
+        return True
+    texts = one[2], other[2]
+    if not all(text is not None and text.startswith(CODED) for text in texts):
+        return False
+    values = Value(), Value()
+    for value, text in zip(values, texts, strict=True):
+        decode(value, (None, None, text, None, None))
+    return bool(values[0] == values[1])
 
 
 def _base64(message: Any) -> str:
