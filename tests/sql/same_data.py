@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +51,14 @@ class SameData:
         theirs, ours = self.both(method, request, **fields)
         if self.dialect == "postgresql":  # where ml-metadata gives nodes as they happen to lie
             _sort(theirs)
+            _sort(ours)
         assert ours == theirs, f"{method} {request or fields}\n{ours}\nis not\n{theirs}"
         return ours
 
 
 def _sort(answer: Any) -> None:
     for _, value in () if isinstance(answer, tuple) else answer.ListFields():
-        if isinstance(value, Sequence) and not isinstance(value, str):
+        if not isinstance(value, str):
             value.sort(key=lambda node: node.id)
 
 

@@ -7,6 +7,7 @@ NULL, or as an empty table, so that the calls above need not know.
 
 from __future__ import annotations
 
+import base64
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -54,17 +55,25 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 """Of schema 10, in MLMD's order."""
 
 
-class _AsStored(sa.LargeBinary):
-    """Bytes as the client gives them: SQLite's column holds what ml-metadata writes there, a text."""
+class _Message(sa.LargeBinary):
+    """A serialized message, read as base64: so ml-metadata writes it, but as it is on PostgreSQL."""
 
-    def result_processor(self, dialect: Any, coltype: object) -> None:  # noqa: ARG002 - SQLAlchemy's names
-        return None
+    def result_processor(self, dialect: Any, coltype: object) -> Callable[[Any], Any] | None:  # noqa: ARG002
+        return {"postgresql": _to_base64, "mysql": _to_text}.get(dialect.name)
+
+
+def _to_base64(stored: bytes | None) -> str | None:
+    return None if stored is None else base64.b64encode(stored).decode("ascii")
+
+
+def _to_text(stored: bytes | None) -> str | None:
+    return None if stored is None else stored.decode("ascii", "replace")
 
 
 _SQL_TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "double_value": sa.Double(),
-    "byte_value": _AsStored(),
-    "proto_value": _AsStored(),
+    "byte_value": sa.LargeBinary(),
+    "proto_value": _Message(),
     **dict.fromkeys(
         ("name", "version", "description", "input_type", "output_type", "external_id", "uri"), sa.Text()
     ),
