@@ -154,8 +154,9 @@ class Schema:
     def columns(self, table: str, names: Iterable[str] | None = None) -> list[sa.ColumnElement[Any]]:
         """Return a table's columns to select, NULL under its name for one that the database lacks."""
         of = self.table(table)
+        null = sa.cast if self.dialect == "postgresql" else sa.type_coerce
         return [
-            of.c[each] if self.has(table, each) else sa.cast(sa.null(), of.c[each].type).label(each)
+            of.c[each] if self.has(table, each) else null(sa.null(), of.c[each].type).label(each)
             for each in names or COLUMNS[table]
         ]
 
