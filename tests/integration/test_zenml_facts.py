@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,16 @@ import pytest
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from tests.zenml_facts import check_artifact, check_step, digest
 from zen_mlmd import SqliteConfig, Status, Store, open_store
 from zen_mlmd.errors import NoMaterializerError, SchemaVersionError
-from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS
-from zen_mlmd.reading.artifacts import ArtifactView
 from zen_mlmd.reading.runs import PipelineRunView
-from zen_mlmd.reading.steps import StepView
 
 DATA = Path(__file__).parents[1] / "data"
 NAMES = ["zenml_0132_basic3", "zenml_0132_bench_30", "zenml_0132_bench_200", "zenml_0132_deep"]
 EXPECTED: dict[str, Any] = {
     name: json.loads((DATA / f"{name}.expected.json").read_text("utf-8")) for name in NAMES
 }
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -64,51 +58,6 @@ def runs(store: Store) -> list[PipelineRunView]:
 
 def expected_runs(database: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [(pipeline, run) for pipeline in EXPECTED[database]["pipelines"] for run in pipeline["runs"]]
-
-
-def typed(values: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-    """Return values with their types, so that neither 1 and 1.0 nor 1 and True are equal."""
-    return {key: (type(value).__name__, value) for key, value in values.items()}
-
-
-def check_artifact(artifact: ArtifactView, expected: Mapping[str, Any]) -> None:
-    producer = artifact.producer_step
-    found = {
-        "id": artifact.id,
-        "type": artifact.type,
-        "uri": artifact.uri,
-        "data_type": artifact.data_type,
-        "materializer": artifact.record.materializer,
-        "parent_step_id": artifact.parent_step_id,
-        "producer_step_id": None if producer is None else producer.id,
-        "is_cached": artifact.is_cached,
-    }
-    assert found == expected
-    assert artifact.record.state == "live"
-
-
-def check_step(step: StepView, expected: Mapping[str, Any]) -> None:
-    found = {
-        "id": step.id,
-        "name": step.name,
-        "entrypoint_name": step.entrypoint_name,
-        "status": str(step.status),
-        "parents_step_ids": [parent.id for parent in step.parents],
-    }
-    assert found == {key: expected[key] for key in found}
-    assert typed(step.parameters) == typed(expected["parameters"])
-    assert step.record.dialect == "zenml"
-    assert step.is_cached is (expected["status"] == "cached")
-    assert step.is_completed is True
-    for slots, artifacts, types in (
-        (step.inputs, expected["inputs"], INPUT_EVENTS),
-        (step.outputs, expected["outputs"], OUTPUT_EVENTS),
-    ):
-        assert list(slots) == sorted(artifacts)
-        # Where the rows have a name that ZenML's API lost, there would be more of them.
-        assert sorted(slot.name for event in step.events(types) for slot in event.slots) == sorted(artifacts)
-        for name, facts in artifacts.items():
-            check_artifact(slots[name], facts)
 
 
 def test_opening_an_older_schema_is_refused_and_leaves_the_file_to_the_byte(

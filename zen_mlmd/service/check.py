@@ -22,30 +22,64 @@ class Limits:
 
     Attributes:
         name_bytes: Longest name, external id, type name or property key, in bytes of UTF-8.
-        uri_bytes: Longest URI or event path key, in bytes of UTF-8.
+        name_chars: The same in characters.
+        uri_bytes: Longest URI, event path key or description of a type, in bytes as stored.
         string_bytes: Longest string property, in bytes as SQL text (escaped).
+        stored_bytes: Longest string, struct or message, in bytes as stored.
+        encoded_twice: UTF-8 is stored as if each of its bytes were a character, as ml-metadata does on MySQL.
         int_bits: 32 or 64.
         ignores_case: Names that differ by case are one to it.
         ignores_blanks: Names that differ by blanks at their ends are one to it.
+        remedy: What to do about a column that is too narrow.
     """
 
     name_bytes: int | None = None
+    name_chars: int | None = None
     uri_bytes: int | None = None
     string_bytes: int | None = None
+    stored_bytes: int | None = None
+    encoded_twice: bool = False
     int_bits: int = 64
     ignores_case: bool = False
     ignores_blanks: bool = False
+    remedy: str = ""
 
     @property
     def exact_names(self) -> bool:
         """Whether names are one only if they are equal."""
         return not self.ignores_case and not self.ignores_blanks
 
+    @property
+    def name_limit(self) -> int | None:
+        """What a name may have that is short for sure, in bytes."""
+        return self.name_chars if self.name_bytes is None else self.name_bytes
+
+    @property
+    def string_limit(self) -> int | None:
+        """The same of a string property."""
+        return (
+            self.string_bytes
+            if self.stored_bytes is None
+            else min(self.stored_bytes, self.string_bytes or self.stored_bytes)
+        )
+
+    def stored(self, text: str) -> int:
+        """Return how many bytes a text takes in the database."""
+        data = text.encode("utf-8", "surrogatepass")
+        if not self.encoded_twice or data.isascii():
+            return len(data)
+        wide = len(data) - len(data.translate(None, _THREE_BYTES))
+        return len(data) + len(data.translate(None, _ASCII)) + wide
+
     def folded(self, name: str) -> str:
         """Return what is equal for names that are one to the database (accents, which some ignore, aside)."""
         name = name.rstrip(" ") if self.ignores_blanks else name
         return name.casefold() if self.ignores_case else name
 
+
+_ASCII = bytes(range(128))
+_THREE_BYTES = b"\x80\x82\x84\x85\x86\x87\x89\x8b\x91\x92\x93\x94\x95\x96\x97\x99\x9b"
+"""Of windows-1252, MySQL's latin1, those that take three bytes as UTF-8; the others beyond ASCII take two."""
 
 SQLITE = Limits()
 MYSQL = Limits(
@@ -164,12 +198,12 @@ def _check_types(request: Any, fields: Any, limits: Limits) -> None:
             continue
         value = getattr(request, name)
         for kind in (value,) if name.endswith("_type") else value:
-            _check_text(kind.name, "a type's name", limits.name_bytes)
-            _check_text(kind.version, "a type's version", limits.name_bytes)
-            _check_text(kind.description, "a type's description", limits.string_bytes)
-            _check_text(kind.external_id, "a type's external_id", limits.name_bytes)
+            _check_name(kind.name, "a type's name", limits)
+            _check_name(kind.version, "a type's version", limits)
+            _check_long(kind.description, "a type's description", limits)
+            _check_name(kind.external_id, "a type's external_id", limits)
             for key in kind.properties:
-                _check_text(key, f"a property's name of type {kind.name!r}", limits.name_bytes)
+                _check_name(key, f"a property's name of type {kind.name!r}", limits)
             for field, value in kind.ListFields():
                 if field.name in ("input_type", "output_type"):
                     _check_struct(value, _STRUCT_DEPTH)
@@ -194,27 +228,27 @@ def _check_struct(struct: Any, left: int) -> None:
 
 def _check_node(node: Any, kind: str, limits: Limits) -> None:
     if node.name:
-        _check_text(node.name, f"the {kind}'s name", limits.name_bytes)
+        _check_name(node.name, f"the {kind}'s name", limits)
     if node.external_id:
-        _check_text(node.external_id, f"the {kind}'s external_id", limits.name_bytes)
+        _check_name(node.external_id, f"the {kind}'s external_id", limits)
     if kind == "artifact" and node.uri:
-        _check_text(node.uri, "the artifact's uri", limits.uri_bytes)
+        _check_long(node.uri, "the artifact's uri", limits)
     for values in (node.properties, node.custom_properties):
         if values:
             _check_properties(values, kind, limits)
 
 
 def _check_properties(values: Any, kind: str, limits: Limits) -> None:
+    name_limit, string_limit = limits.name_limit, limits.string_limit
     for key in values:  # items() of a protobuf map is written in Python, and slow
         value = values[key]
         held = value.WhichOneof("value")
-        if not _is_short_text(key, limits.name_bytes):
-            _check_text(key, f"a property's name of the {kind}", limits.name_bytes)
+        if not _is_short_text(key, name_limit):
+            _check_name(key, f"a property's name of the {kind}", limits)
         if held != "string_value":
             _check_value(key, value, held, kind, limits)
-        elif not _is_short_text(value.string_value, limits.string_bytes):
-            what = f"property {key!r} of the {kind}"
-            _check_text(value.string_value, what, limits.string_bytes, sql=True)
+        elif not _is_short_text(value.string_value, string_limit):
+            _check_string(value.string_value, f"property {key!r} of the {kind}", limits)
     if not limits.exact_names:
         _check_alike(values, kind, limits)
 
@@ -233,7 +267,7 @@ def _check_value(key: str, value: Any, held: str | None, kind: str, limits: Limi
             _refuse(f"property {key!r} of the {kind} is not a finite number")
     elif held == "int_value":
         if limits.int_bits == 32 and not -(2**31) <= value.int_value < 2**31:  # noqa: PLR2004
-            _refuse(f"property {key!r} of the {kind} does not fit the 32 bit column of this database")
+            _refuse(f"property {key!r} of the {kind} does not fit the 32 bit column of this database", limits)
     elif held == "proto_value":
         if not value.proto_value.type_url:
             _refuse(
@@ -242,35 +276,69 @@ def _check_value(key: str, value: Any, held: str | None, kind: str, limits: Limi
     elif held is None:
         # MLMD's words for the one such property that it finds before it ends the process: one of no type.
         _refuse(f"property {key!r} of the {kind} has no value. Found unmatched property type: {key}")
+    if limits.stored_bytes is not None and held in ("struct_value", "proto_value"):
+        size = len(CODED) + (getattr(value, held).ByteSize() + 2) // 3 * 4  # as base64
+        if size > limits.stored_bytes:
+            _refuse(_too_long(f"property {key!r} of the {kind}", size, limits.stored_bytes), limits)
 
 
 def _is_short_text(text: str, limit: int | None) -> bool:
-    """Tell at little cost that `_check_text` has nothing to say, as it nearly always has."""
-    return "\0" not in text and not text.startswith(_SPECIAL) and (limit is None or len(text) * 8 <= limit)
+    """Tell at little cost that a check of it has nothing to say, as it nearly always has."""
+    return "\0" not in text and not text.startswith(_SPECIAL) and (limit is None or len(text) * 12 <= limit)
 
 
 def _check_event(event: Any, limits: Limits) -> None:
     for step in event.path.steps:
         if step.key:
-            _check_text(step.key, "an event path's key", limits.uri_bytes)
+            _check_long(step.key, "an event path's key", limits)
 
 
-def _check_text(text: str, what: str, limit: int | None, *, sql: bool = False) -> None:
+def _check_name(text: str, what: str, limits: Limits) -> None:
+    _check_plain(text, what)
+    if limits.name_bytes is not None:
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if size > limits.name_bytes:
+            _refuse(_too_long(what, size, limits.name_bytes), limits)
+    if limits.name_chars is not None and len(text) > limits.name_chars:
+        _refuse(_too_long(what, len(text), limits.name_chars, "characters"), limits)
+
+
+def _check_long(text: str, what: str, limits: Limits) -> None:
+    _check_plain(text, what)
+    _check_stored(text, what, limits.uri_bytes, limits)
+
+
+def _check_string(text: str, what: str, limits: Limits) -> None:
+    _check_plain(text, what)
+    if text.startswith(CODED):
+        _refuse(f"{what} begins with {CODED}, where MLMD would read another kind of value")
+    _check_stored(text, what, limits.stored_bytes, limits)
+    if limits.string_bytes is not None and len(text) * 8 > limits.string_bytes:
+        size = len(text.encode("utf-8", "surrogatepass")) + sum(text.count(char) for char in "\\'\"\n\r\x1a")
+        if size > limits.string_bytes:
+            _refuse(f"{what} has {size} bytes as SQL, and this database takes {limits.string_bytes} at once")
+
+
+def _check_plain(text: str, what: str) -> None:
     if "\0" in text:
         _refuse(f"{what} holds a NUL character, where MLMD would cut it")
     if text == _NULL:
         _refuse(f"{what} is {_NULL}, which MLMD cannot read again")
-    if sql and text.startswith(CODED):
-        _refuse(f"{what} begins with {CODED}, where MLMD would read another kind of value")
-    if limit is not None and len(text) * 8 > limit:
-        size = len(text.encode("utf-8", "surrogatepass"))
-        if sql:
-            size += sum(text.count(char) for char in "\\'\"\n\r\x1a")
+
+
+def _check_stored(text: str, what: str, limit: int | None, limits: Limits) -> None:
+    if limit is not None and len(text) * 12 > limit:
+        size = limits.stored(text)
         if size > limit:
-            _refuse(f"{what} has {size} bytes, and this database's column holds {limit}")
+            _refuse(_too_long(what, size, limit), limits)
 
 
-def _refuse(what: str) -> None:
+def _too_long(what: str, size: int, limit: int, unit: str = "bytes") -> str:
+    return f"{what} has {size} {unit}, and this database's column holds {limit}"
+
+
+def _refuse(what: str, limits: Limits = SQLITE) -> None:
+    hint = "change the value, or keep it in an artifact's payload"
     raise RejectedRequestError(
-        f"not sent: {what}", hint="change the value, or keep it in an artifact's payload"
+        f"not sent: {what}", hint=f"{limits.remedy}; or {hint}" if limits.remedy else hint
     )

@@ -55,6 +55,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+# A server may be told to cut texts and to wrap numbers that do not fit.
+_STRICT = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
+
+
 def mysql_engine(connect: dict[str, Any]) -> Engine:
     """Return an engine on a MySQL or MariaDB database.
 
@@ -68,7 +72,7 @@ def mysql_engine(connect: dict[str, Any]) -> Engine:
     def creator() -> Any:
         import pymysql
 
-        made = pymysql.connect(**connect, charset="latin1", autocommit=False)
+        made = pymysql.connect(**connect, charset="latin1", autocommit=False, sql_mode=_STRICT)
         made.encoding = "utf8"
         return made
 

@@ -43,12 +43,14 @@ class Found:
         present: MLMD's tables and their columns, by MLMD's names.
         others: How many other tables there are.
         versions: The rows of `MLMDEnv`: one, if all is well.
+        statement_bytes: Of the longest statement that the server takes; None if there is no such limit.
     """
 
     dialect: str
     present: Mapping[str, Mapping[str, Column]]
     others: int
     versions: tuple[int, ...]
+    statement_bytes: int | None = None
 
     @property
     def half_made(self) -> bool:
@@ -83,7 +85,7 @@ class Found:
                 f"{location}: it says that its MLMD schema is {version}, but it lacks {', '.join(lacking)}",
                 hint="was a migration cut short? `zen-mlmd metadata-store migrate` goes on with it",
             )
-        return Schema(self.dialect, version, self.present)
+        return Schema(self.dialect, version, self.present, self.statement_bytes)
 
     def _lacking(self, version: int) -> list[str]:
         return [
@@ -126,10 +128,13 @@ def look(connection: Connection) -> Found:
             present.setdefault(known, {})[column] = Column(declared, collation)
     others.discard("sqlite_sequence")
     versions: tuple[int, ...] = ()
+    statement_bytes = None
     if "MLMDEnv" in present:
-        table = Schema(dialect).table("MLMDEnv")
-        versions = tuple(int(row[0]) for row in connection.execute(sa.select(table.c.schema_version)))
-    return Found(dialect, present, len(others), versions)
+        limit = sa.text("@@max_allowed_packet") if dialect == "mysql" else sa.null()
+        rows = connection.execute(sa.select(Schema(dialect).table("MLMDEnv").c.schema_version, limit)).all()
+        versions = tuple(int(row[0]) for row in rows)
+        statement_bytes = rows[0][1] if rows else None
+    return Found(dialect, present, len(others), versions, statement_bytes)
 
 
 def _key(dialect: str, name: str) -> str:

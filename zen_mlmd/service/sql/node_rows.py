@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from zen_mlmd.service.sql.schema import Schema, id_column
 from zen_mlmd.service.sql.session import Session, among
-from zen_mlmd.service.sql.values import VALUE_COLUMNS, Encoded
+from zen_mlmd.service.sql.values import VALUE_COLUMNS, Encoded, as_bytes
 
 OWN: Final = {
     "Artifact": ("uri", "state", "name", "external_id"),
@@ -94,9 +94,8 @@ def read_properties(session: Session, kind: str, nodes: Iterable[Node], *, is_la
     by_id = {node.id: node for node in nodes}
     statement = session.schema.made(_properties_of, kind, "lock" if is_late else "")
     for row in session.rows_of_ids(statement, by_id):
-        number, name, is_custom, whole, double, text, proto, flag = row
-        proto = proto.decode("ascii") if isinstance(proto, bytes) else proto
-        by_id[number].stored[name, bool(is_custom)] = (whole, double, text, proto, flag)
+        number, name, is_custom, *columns = row
+        by_id[number].stored[name, bool(is_custom)] = tuple(columns)
     for node in by_id.values():
         node.properties = dict(node.stored)
 
@@ -153,11 +152,12 @@ def _delete_old_properties(session: Session, kind: str, nodes: Iterable[Node]) -
 
 def _insert_properties(session: Session, kind: str, nodes: Iterable[Node]) -> None:
     columns = (id_column(kind), "name", "is_custom_property", *VALUE_COLUMNS)
+    has_bytes = session.dialect == "postgresql"
     rows = []
     for node in nodes:
         stored = node.stored
         rows += [
-            (node.number, *key, *value)
+            (node.number, *key, *(as_bytes(value) if has_bytes else value))
             for key, value in node.properties.items()
             if stored.get(key) is not value
         ]

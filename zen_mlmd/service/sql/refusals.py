@@ -8,18 +8,21 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from zen_mlmd.errors import ConnectionLostError, ContentionError, NotMlmdError, UnreachableError
-from zen_mlmd.service.base import ALREADY_EXISTS, INTERNAL, Refusal
+from zen_mlmd.service.base import ALREADY_EXISTS, INTERNAL, INVALID_ARGUMENT, Refusal
 
 # https://mariadb.com/kb/en/mariadb-error-codes/ and https://dev.mysql.com/doc/mysql-errors/9.0/en/
 _MYSQL_BUSY: Final = frozenset({1205, 1213, 1020})
 _MYSQL_AWAY: Final = frozenset({2002, 2003, 1040, 1053, 1129})
 _MYSQL_LOST: Final = frozenset({0, 1927, 2006, 2013, 2055, 4031})
 _MYSQL_DUPLICATE: Final = frozenset({1062})
+_MYSQL_TOO_LARGE: Final = frozenset({1118, 1153, 1264, 1406})
 # https://www.postgresql.org/docs/15/errcodes-appendix.html
 _POSTGRESQL_BUSY: Final = frozenset({"40001", "40P01", "55P03"})
 _POSTGRESQL_DUPLICATE: Final = frozenset({"23505"})
+_POSTGRESQL_TOO_LARGE: Final = frozenset({"22001", "22003", "54000"})
 _SQLITE_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _SQLITE_DUPLICATE: Final = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+_SQLITE_TOO_LARGE: Final = ("SQLITE_TOOBIG",)
 _SQLITE_FOREIGN: Final = ("SQLITE_NOTADB",)
 # For Python 3.10, which keeps the code to itself.
 _SQLITE_TEXTS: Final[Mapping[str, str]] = {
@@ -29,11 +32,16 @@ _SQLITE_TEXTS: Final[Mapping[str, str]] = {
     "file is not a database": "SQLITE_NOTADB",
     "attempt to write a readonly database": "SQLITE_READONLY",
     "unable to open database file": "SQLITE_CANTOPEN",
+    "string or blob too big": "SQLITE_TOOBIG",
 }
 
 
 class DuplicateError(Exception):
     """A row of that key is there already; a caller that knows of what says so to its own."""
+
+
+class TooLargeError(Refusal):
+    """A value is too large for its column or its index; the database does not say which one."""
 
 
 class RaceLostError(Exception):
@@ -66,10 +74,16 @@ def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
             f"{location}: the connection was lost during a transaction",
             hint="is the server up? the next call connects again by itself",
         )
-    if is_duplicate(error):
-        return Refusal(ALREADY_EXISTS, "Given node already exists.")
     if _says(error, frozenset(), frozenset(), _SQLITE_FOREIGN):
         return NotMlmdError(f"{location}: it is no SQLite file", hint="is it the right file, and whole?")
+    return _refusal(error)
+
+
+def _refusal(error: sa.exc.DBAPIError) -> Refusal:
+    if is_duplicate(error):
+        return Refusal(ALREADY_EXISTS, "Given node already exists.")
+    if _says(error, _MYSQL_TOO_LARGE, _POSTGRESQL_TOO_LARGE, _SQLITE_TOO_LARGE):
+        return TooLargeError(INVALID_ARGUMENT, f"a value is too large for this database: {_words(error)}")
     return Refusal(INTERNAL, f"the database refused: {_words(error)}")
 
 

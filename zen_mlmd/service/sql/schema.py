@@ -7,6 +7,7 @@ NULL, or as an empty table, so that the calls above need not know.
 
 from __future__ import annotations
 
+import base64
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -54,17 +55,25 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 """Of schema 10, in MLMD's order."""
 
 
-class _AsStored(sa.LargeBinary):
-    """Bytes as the client gives them: SQLite's column holds what ml-metadata writes there, a text."""
+class _Message(sa.LargeBinary):
+    """A serialized message, read as base64: so ml-metadata writes it, but as it is on PostgreSQL."""
 
-    def result_processor(self, dialect: Any, coltype: object) -> None:  # noqa: ARG002 - SQLAlchemy's names
-        return None
+    def result_processor(self, dialect: Any, coltype: object) -> Callable[[Any], Any] | None:  # noqa: ARG002
+        return {"postgresql": _to_base64, "mysql": _to_text}.get(dialect.name)
+
+
+def _to_base64(stored: bytes | None) -> str | None:
+    return None if stored is None else base64.b64encode(stored).decode("ascii")
+
+
+def _to_text(stored: bytes | None) -> str | None:
+    return None if stored is None else stored.decode("ascii", "replace")
 
 
 _SQL_TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "double_value": sa.Double(),
-    "byte_value": _AsStored(),
-    "proto_value": _AsStored(),
+    "byte_value": sa.LargeBinary(),
+    "proto_value": _Message(),
     **dict.fromkeys(
         ("name", "version", "description", "input_type", "output_type", "external_id", "uri"), sa.Text()
     ),
@@ -108,6 +117,7 @@ class Schema:
         dialect: SQLAlchemy's name of it: sqlite, mysql or postgresql (MariaDB is mysql).
         version: Of MLMD's schema, 6 to 10.
         present: The columns that the database has, by MLMD's name of the table.
+        statement_bytes: Of the longest statement that the server takes; None if there is no such limit.
     """
 
     dialect: str
@@ -115,6 +125,7 @@ class Schema:
     present: Mapping[str, Mapping[str, Column]] = field(
         default_factory=lambda: {name: dict.fromkeys(columns, Column()) for name, columns in COLUMNS.items()}
     )
+    statement_bytes: int | None = None
 
     def __post_init__(self) -> None:
         metadata = sa.MetaData()
@@ -143,8 +154,9 @@ class Schema:
     def columns(self, table: str, names: Iterable[str] | None = None) -> list[sa.ColumnElement[Any]]:
         """Return a table's columns to select, NULL under its name for one that the database lacks."""
         of = self.table(table)
+        null = sa.cast if self.dialect == "postgresql" else sa.type_coerce
         return [
-            of.c[each] if self.has(table, each) else sa.cast(sa.null(), of.c[each].type).label(each)
+            of.c[each] if self.has(table, each) else null(sa.null(), of.c[each].type).label(each)
             for each in names or COLUMNS[table]
         ]
 

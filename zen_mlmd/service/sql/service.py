@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from zen_mlmd.errors import ContentionError
+from zen_mlmd.errors import ContentionError, SchemaVersionError
 from zen_mlmd.service import base
-from zen_mlmd.service.check import SQLITE, Limits, check_request
+from zen_mlmd.service.check import Limits, check_request
 from zen_mlmd.service.sql import (
     edge_writing,
     edges,
@@ -22,6 +22,9 @@ from zen_mlmd.service.sql import (
     writing,
 )
 from zen_mlmd.service.sql.database import Database
+from zen_mlmd.service.sql.limits import limits_of, narrowest
+from zen_mlmd.service.sql.refusals import TooLargeError
+from zen_mlmd.service.sql.schema import SCHEMA_VERSION, Schema
 from zen_mlmd.service.sql.session import Session
 
 Call = Callable[[Session, Any], Any]
@@ -43,21 +46,32 @@ class SqlService(base.MetadataService):
 
     Args:
         database: Where the tables are.
-        limits: What its columns hold.
         read_only: Refuse writes.
     """
 
-    def __init__(self, database: Database, *, limits: Limits = SQLITE, read_only: bool = False) -> None:
+    def __init__(self, database: Database, *, read_only: bool = False) -> None:
         self.location = database.location
-        self.exact_names = limits.exact_names
         self._database = database
-        self._limits = limits
         self._read_only = read_only
+        self._limits: tuple[Schema, Limits] | None = None
 
     @property
     def generation(self) -> int:  # type: ignore[override]
         """See `MetadataService`."""
         return self._database.generation
+
+    @property
+    def exact_names(self) -> bool:  # type: ignore[override]
+        """See `MetadataService`."""
+        return self.limits.exact_names
+
+    @property
+    def limits(self) -> Limits:
+        """What the columns of the open database hold."""
+        schema = self._database.schema
+        if self._limits is None or self._limits[0] is not schema:
+            self._limits = schema, limits_of(schema)
+        return self._limits[1]
 
     def call(self, method: str, request: Any) -> Any:
         """Send one request; see `MetadataService.call`."""
@@ -78,7 +92,7 @@ class SqlService(base.MetadataService):
 
     def check(self, method: str, request: Any) -> None:
         """Refuse what this database cannot keep; see `MetadataService.check`."""
-        check_request(method, request, self._limits)
+        check_request(method, request, self.limits)
 
     def close(self) -> None:
         """Close all connections; a later call opens others."""
@@ -89,9 +103,23 @@ class SqlService(base.MetadataService):
         if answer is None:
             base.request_class(method)
             raise base.Refusal(base.UNIMPLEMENTED, f"{method} is not implemented.")
-        check_request(method, request, self._limits)
+        check_request(method, request, self.limits)
         if method.startswith("Get"):
             return self._database.read(lambda session: answer(session, request))
         if self._read_only:
             raise base.Refusal(base.PERMISSION_DENIED, f"{self.location} is open for reading only")
-        return self._database.write(lambda session: answer(session, request))
+        self._refuse_older()
+        try:
+            return self._database.write(lambda session: answer(session, request))
+        except TooLargeError:
+            check_request(method, request, narrowest(self.limits))
+            raise
+
+    def _refuse_older(self) -> None:
+        version = self._database.schema.version
+        if version < SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"{self.location}: its MLMD schema is {version}: it is only read",
+                hint="back it up, then `zen-mlmd metadata-store migrate` brings it to "
+                f"{SCHEMA_VERSION}, in place and for ever",
+            )

@@ -1,8 +1,8 @@
 """MLMD's `Value` in the columns of a property table, and back.
 
 A property has one column for each kind of value. As ml-metadata has it, a struct stands among the
-strings behind a prefix, and a message (`google.protobuf.Any`) as base64. Unlike ml-metadata, which
-writes six decimals, a double is kept to the last bit.
+strings behind a prefix, and a message (`google.protobuf.Any`) as base64, but on PostgreSQL. Unlike
+ml-metadata, which writes six decimals, a double is kept to the last bit.
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ def encode(value: Any) -> Encoded:
         value: A `Value` that holds something (`check_request` sees to it).
     """
     return _ENCODERS[value.WhichOneof("value")](value)
+
+
+def as_bytes(value: Encoded) -> tuple[Any, ...]:
+    """Return an encoded value with a message as PostgreSQL's column has it: as bytes."""
+    *others, proto, flag = value
+    return (*others, None if proto is None else base64.b64decode(proto), flag)
 
 
 def decode(value: Any, columns: Sequence[Any]) -> None:
@@ -98,8 +104,8 @@ def _read_struct(text: str, struct: Any) -> bool:
     return True
 
 
-def _read_proto(data: bytes | str | memoryview, message: Any) -> None:
+def _read_proto(text: str | bytes, message: Any) -> None:
     try:
-        message.ParseFromString(base64.b64decode(bytes(data) if isinstance(data, memoryview) else data))
+        message.ParseFromString(base64.b64decode(text))
     except (binascii.Error, ValueError, DecodeError):
-        message.value = bytes(data, "utf-8") if isinstance(data, str) else bytes(data)
+        message.value = text.encode("utf-8") if isinstance(text, str) else text

@@ -1,0 +1,137 @@
+"""What the columns of an open database hold, from how they are declared.
+
+A value that does not fit is refused by its property's name before it is sent: MySQL says the name of a
+column at most, and cuts and wraps values where it is told to be lenient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from zen_mlmd.service.check import Limits
+from zen_mlmd.service.sql.schema import COLUMNS, NODES, Column, Schema
+
+_PROPERTIES: Final = tuple(f"{node}Property" for node in NODES)
+_NAMES: Final = ("name", "version", "external_id")
+_TEXTS: Final = ("uri", "step_key", "description")
+
+# https://dev.mysql.com/doc/refman/9.0/en/storage-requirements.html
+_MYSQL_BYTES: Final = {
+    "tinytext": 2**8 - 1,
+    "text": 2**16 - 1,
+    "mediumtext": 2**24 - 1,
+    "longtext": 2**32 - 1,
+    "tinyblob": 2**8 - 1,
+    "blob": 2**16 - 1,
+    "mediumblob": 2**24 - 1,
+    "longblob": 2**32 - 1,
+}
+_STATEMENT_BYTES: Final = 2**16
+"""Of a statement, around one long value in it."""
+
+_SQLITE_BYTES: Final = 10**9 - 2**16
+"""SQLITE_MAX_LENGTH, of a whole row (https://www.sqlite.org/limits.html)."""
+
+_POSTGRESQL_BYTES: Final = 2**30 - 2**16
+"""Of a field (https://www.postgresql.org/docs/current/limits.html)."""
+
+_INDEXED_BYTES: Final = 2600
+"""Of a text in an index of PostgreSQL's, after compression; the page takes 2704 with all columns of it."""
+
+REMEDY: Final = "`zen-mlmd doctor --fix` widens the column, and ml-metadata goes on working with it"
+
+
+def limits_of(schema: Schema) -> Limits:
+    """Return what an open database's columns hold, the narrowest of each kind."""
+    return _LIMITS[schema.dialect](schema)
+
+
+def _sqlite(_: Schema) -> Limits:
+    return Limits(stored_bytes=_SQLITE_BYTES)
+
+
+def _mysql(schema: Schema) -> Limits:
+    names = [_length(each) for each in _declared(schema, _NAMES)]
+    texts = [_bytes(each) for each in _declared(schema, _TEXTS)]
+    values = [_bytes(each) for each in _declared(schema, ("string_value", "proto_value"), _PROPERTIES)]
+    collations = [each.collation for each in _declared(schema, ("name",))]
+    return Limits(
+        name_bytes=min((each for each in names if each is not None), default=None),
+        uri_bytes=min((each for each in texts if each is not None), default=None),
+        string_bytes=schema.statement_bytes and schema.statement_bytes - _STATEMENT_BYTES,
+        stored_bytes=min((each for each in values if each is not None), default=None),
+        encoded_twice=not all(_keeps_bytes(each) for each in collations),
+        int_bits=_int_bits(schema),
+        ignores_case=any(folds_case(each) for each in collations),
+        ignores_blanks=any(folds_blanks(each) for each in collations),
+        remedy=REMEDY,
+    )
+
+
+def _postgresql(schema: Schema) -> Limits:
+    names = [_length(each) for each in _declared(schema, _NAMES)]
+    return Limits(
+        name_chars=min((each for each in names if each is not None), default=None),
+        uri_bytes=_POSTGRESQL_BYTES,
+        stored_bytes=_POSTGRESQL_BYTES,
+        int_bits=_int_bits(schema),
+        remedy=REMEDY,
+    )
+
+
+_LIMITS: Final[dict[str, Callable[[Schema], Limits]]] = {
+    "sqlite": _sqlite,
+    "mysql": _mysql,
+    "postgresql": _postgresql,
+}
+
+
+def narrowest(limits: Limits) -> Limits:
+    """Return what surely fits, to find out which value a database refused: PostgreSQL compresses first."""
+    return Limits(
+        name_chars=limits.name_chars,
+        uri_bytes=_INDEXED_BYTES,
+        stored_bytes=_INDEXED_BYTES,
+        int_bits=limits.int_bits,
+        remedy=limits.remedy,
+    )
+
+
+def _declared(
+    schema: Schema, columns: tuple[str, ...], tables: tuple[str, ...] | None = None
+) -> Iterator[Column]:
+    for table in tables or COLUMNS:
+        found = schema.present.get(table, {})
+        yield from (found[each] for each in columns if each in found)
+
+
+def _length(column: Column) -> int | None:
+    """Return the n of `varchar(n)`, or what MySQL's text takes; MySQL counts bytes of UTF-8 as characters."""
+    found = re.fullmatch(r"(?:varchar|char|varbinary|character varying|character)\((\d+)\)", column.declared)
+    return int(found[1]) if found else _bytes(column)
+
+
+def _bytes(column: Column) -> int | None:
+    return _MYSQL_BYTES.get(column.declared)
+
+
+def _int_bits(schema: Schema) -> int:
+    declared = _declared(schema, ("int_value",), _PROPERTIES)
+    return 64 if all(each.declared.startswith("bigint") for each in declared) else 32
+
+
+def _keeps_bytes(collation: str) -> bool:
+    return collation in ("", "binary") or collation.startswith("latin1")
+
+
+def folds_case(collation: str) -> bool:
+    """Tell whether MySQL takes names that differ by case for one."""
+    return "_ci" in collation
+
+
+def folds_blanks(collation: str) -> bool:
+    """Tell whether MySQL takes names that differ by blanks at their end for one."""
+    # https://dev.mysql.com/doc/refman/9.0/en/charset-collation-pad-attribute.html, and MariaDB's _nopad_
+    return bool(collation) and not re.search(r"_0900_|_nopad_|^binary$", collation)
