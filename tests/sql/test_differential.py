@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -165,7 +166,7 @@ def test_on_postgresql(postgresql: PostgreSql, tmp_path_factory: pytest.TempPath
         }
         database = Database(lambda: postgresql_engine(connect), location=name, learn=create)
         twins = Twins(SqliteConfig(path=path).open_service(), SqlService(database))
-        return twins, sqlite_dump(path), lambda select: postgresql.sql(select, database=name)
+        return twins, sqlite_dump(path), postgresql_dump(postgresql, name)
 
     run_machine(opened)
 
@@ -174,6 +175,18 @@ def sqlite_dump(path: str) -> Dump:
     def run(select: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path)) as connection:
             return connection.execute(select).fetchall()
+
+    return run
+
+
+def postgresql_dump(server: PostgreSql, database: str) -> Dump:
+    """ml-metadata has messages as bytes there, elsewhere as their base64."""
+
+    def run(select: str) -> list[tuple[Any, ...]]:
+        return [
+            tuple(b64encode(value).decode() if isinstance(value, bytes) else value for value in row)
+            for row in server.sql(select, database=database)
+        ]
 
     return run
 
