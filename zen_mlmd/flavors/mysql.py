@@ -1,4 +1,4 @@
-"""The mysql flavor: MySQL or MariaDB, through ml-metadata's native client.
+"""The mysql flavor: MySQL or MariaDB, by the SQL service or through ml-metadata's native client.
 
 That client (ml-metadata 1.17.1 and 1.21.0, measured) speaks only `mysql_native_password`, accepts any
 server certificate, cannot verify one, says nothing of why it failed, hangs on a silent server, and
@@ -42,8 +42,13 @@ class MysqlConfig(StoreConfig):
         socket: Path of a unix socket, instead of host and port.
         tls: Encrypt the connection; a server that does not is refused.
         ssl_ca: PEM file of the authority that signed the server's certificate.
-        ssl_verify_server_cert: Refused: ml-metadata's client cannot do it.
+        ssl_verify_server_cert: The server's certificate must be valid for `host`, and of `ssl_ca` or, without
+            it, of an authority that this system trusts. The native client cannot do that.
         connect_timeout_s: How long a server that does not answer is waited for.
+        service: `sql` or `native`; `auto` is `sql`, which is faster, logs in to MySQL 8.4 and newer, verifies
+            certificates, and outlives a server that goes away.
+        read_only: Nothing can be written, whoever asks: the server itself refuses. Needs `sql`.
+        timeout_s: How long the server may take for an answer to the SQL service.
     """
 
     flavor: ClassVar[str] = "mysql"
@@ -63,6 +68,9 @@ class MysqlConfig(StoreConfig):
     ssl_cipher: str = ""
     ssl_verify_server_cert: bool = False
     connect_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    service: Literal["auto", "sql", "native"] = "auto"
+    read_only: bool = False
+    timeout_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
 
     @field_validator("database")
     @classmethod
@@ -97,7 +105,20 @@ class MysqlConfig(StoreConfig):
     @model_validator(mode="before")
     @classmethod
     def _tls(cls, fields: Any) -> Any:
-        return tls_implied(fields, "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher")
+        return tls_implied(
+            fields, *("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher", "ssl_verify_server_cert")
+        )
+
+    @model_validator(mode="after")
+    def _native_can(self) -> MysqlConfig:
+        if self.service == "native" and self.read_only:
+            raise ValueError("read_only needs service=sql: ml-metadata's client has no such switch")
+        return self
+
+    @property
+    def parallel_calls(self) -> int:
+        """See `StoreConfig`."""
+        return 1 if self.service == "native" else sql_mysql.POOL
 
     @property
     def location(self) -> str:
@@ -144,20 +165,52 @@ class MysqlConfig(StoreConfig):
                 options.cipher = "HIGH:!aNULL"
         return config
 
-    def open_service(self, *, create: bool = False, upgrade: bool = False) -> NativeService:
+    def open_service(self, *, create: bool = False, upgrade: bool = False) -> MetadataService:
         """Open the database; `create` makes it, or MLMD's tables among others.
 
         Raises:
             ConnectionFailedError: One of its kinds, each with a remedy.
         """
+        if self.service == "native":
+            return self._open_native(create=create, upgrade=upgrade)
+        state = self._settled()
+        self._judge(state, create=create)
+        if not state.database_exists:
+            probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
+        service = SqlService(self.open_database(), read_only=self.read_only)
+        if upgrade:
+            service.migrate()
+        service.open()
+        return service
+
+    def open_database(self) -> Database:
+        """Return the database for the SQL service; nothing is asked of it yet."""
+        return Database(
+            lambda: mysql_engine(self._log_in),
+            location=self.location,
+            learn=learn if self.read_only else create_or_learn,
+            wait_s=self.wait_s,
+        )
+
+    def _log_in(self) -> MysqlLogin:
+        begin = "SET SESSION TRANSACTION READ ONLY" if self.read_only else ""
+        times = {"connect_timeout_s": self.connect_timeout_s, "timeout_s": self.timeout_s}
+        try:
+            return log_in(self._target(), begin=begin, **times)
+        except pymysql.MySQLError:
+            self._probe()  # says what is wrong
+            raise
+
+    def _open_native(self, *, create: bool, upgrade: bool) -> NativeService:
         if self.ssl_verify_server_cert:
             raise TlsError(
                 f"{self.location}: ml-metadata's MySQL client cannot verify a server's certificate",
-                hint="leave ssl_verify_server_cert out and keep the way to the server closed to others "
-                "(a tunnel, a private network), or put an MLMD gRPC server with TLS beside the database",
+                hint="open it with service=sql, the default; or leave ssl_verify_server_cert out and keep the"
+                " way to the server closed to others (a tunnel, a private network)",
             )
         state = self._settled()
-        self._judge(state, create=create, upgrade=upgrade)
+        self._judge(state, create=create)
+        self._refuse_older(state, upgrade=upgrade)
         if not state.database_exists:
             state = probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
         service = NativeService(
