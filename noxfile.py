@@ -54,6 +54,16 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *PARALLEL, "-m", "not slow and not mysql and not postgresql", *session.posargs)
 
 
+@nox.session(python="3.11", default=False)
+def differential(session: nox.Session) -> None:
+    """Many more random requests to ml-metadata and to the SQL service than the test suite makes."""
+    session.install("-e", ".", *TESTS)
+    env = {"ZEN_MLMD_DIFFERENTIAL_STEPS": "10000"}
+    session.run(
+        "pytest", "-n", "2", "--timeout", "3600", "tests/sql/test_differential.py", *session.posargs, env=env
+    )
+
+
 @nox.session
 def minimal(session: nox.Session) -> None:
     """A plain install without any extra runs the main job."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,17 +49,20 @@ class SameData:
     def same(self, method: str, request: Any = None, **fields: Any) -> Any:
         """Ask both, and return the answer once they are equal."""
         theirs, ours = self.both(method, request, **fields)
+        alike = ours == theirs
         if self.dialect == "postgresql":  # where ml-metadata gives nodes as they happen to lie
-            _sort(theirs)
-            _sort(ours)
-        assert ours == theirs, f"{method} {request or fields}\n{ours}\nis not\n{theirs}"
+            alike = _sorted(ours) == _sorted(theirs)
+        assert alike, f"{method} {request or fields}\n{ours}\nis not\n{theirs}"
         return ours
 
 
-def _sort(answer: Any) -> None:
-    for _, value in () if isinstance(answer, tuple) else answer.ListFields():
-        if not isinstance(value, str):
-            value.sort(key=lambda node: node.id)
+def _sorted(answer: Any) -> Any:
+    if isinstance(answer, tuple):
+        return answer
+    return {
+        field.name: sorted(value, key=lambda node: node.id) if isinstance(value, MutableSequence) else value
+        for field, value in answer.ListFields()
+    }
 
 
 def ask(service: Any, method: str, request: Any) -> Any:

@@ -114,10 +114,10 @@ def _says(
     name = _sqlite_name(cause)
     if name:
         return any(name.startswith(each) for each in sqlite)
-    state = getattr(cause, "sqlstate", None)
-    if state is not None:
-        return state in postgresql
-    return bool(cause is not None and cause.args and cause.args[0] in mysql)
+    code = cause.args[0] if cause is not None and cause.args else None
+    if isinstance(code, int):  # PyMySQL's, which newer ones give an sqlstate beside
+        return code in mysql
+    return getattr(cause, "sqlstate", None) in postgresql
 
 
 def _sqlite_name(cause: Any) -> str:
@@ -131,8 +131,7 @@ def _sqlite_name(cause: Any) -> str:
 def _words(error: sa.exc.DBAPIError) -> str:
     """Return the code of a database's refusal: its text quotes values."""
     cause = error.orig
-    for name in ("sqlite_errorname", "sqlstate"):
-        if getattr(cause, name, None):
-            return str(getattr(cause, name))
-    code = cause.args[0] if cause is not None and cause.args else type(cause).__name__
-    return f"{type(cause).__name__} {code}" if isinstance(code, int) else type(cause).__name__
+    code = cause.args[0] if cause is not None and cause.args else None
+    if isinstance(code, int):
+        return f"{type(cause).__name__} {code}"
+    return str(_sqlite_name(cause) or getattr(cause, "sqlstate", None) or type(cause).__name__)
