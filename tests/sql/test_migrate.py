@@ -233,7 +233,7 @@ def test_on_mysql_a_migration_that_is_killed_again_and_again_is_gone_on_with(
     ours, theirs = new_place(), new_place()
     _old(ours, 6)
     _copy(ours, theirs)
-    codes = []
+    codes: list[int] = []
     while 0 not in codes:  # before the first statement, then before the second one of those that are left ...
         command = [sys.executable, "-c", _KILLED, ours.url, str(len(codes))]
         codes.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
