@@ -12,17 +12,24 @@ import math
 import re
 import time
 from dataclasses import replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import SplitResult, unquote
 
+import pymysql
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from zen_mlmd.errors import DatabaseMissingError, NotMlmdError, SchemaVersionError, TlsError
-from zen_mlmd.flavors.base import StoreConfig, tls_implied
-from zen_mlmd.flavors.mysql_probe import MysqlTarget, Probe, probe
+from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, tls_implied
+from zen_mlmd.flavors.mysql_login import MysqlLogin, MysqlTarget, log_in
+from zen_mlmd.flavors.mysql_probe import Probe, probe
+from zen_mlmd.service.base import MetadataService
 from zen_mlmd.service.check import MYSQL, Limits
 from zen_mlmd.service.native import NativeService
+
+if TYPE_CHECKING:
+    from zen_mlmd.service.sql.database import Database
 
 SCHEMA_VERSION = 10
 """Of ml-metadata 1.14 to 1.21."""
@@ -118,7 +125,7 @@ class MysqlConfig(StoreConfig):
     @property
     def parallel_calls(self) -> int:
         """See `StoreConfig`."""
-        return 1 if self.service == "native" else sql_mysql.POOL
+        return 1 if self.service == "native" else SQL_CALLS
 
     @property
     def location(self) -> str:
@@ -177,26 +184,30 @@ class MysqlConfig(StoreConfig):
         self._judge(state, create=create)
         if not state.database_exists:
             probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
-        service = SqlService(self.open_database(), read_only=self.read_only)
-        if upgrade:
-            service.migrate()
-        service.open()
-        return service
+        from zen_mlmd.service.sql.service import open_sql
 
-    def open_database(self) -> Database:
-        """Return the database for the SQL service; nothing is asked of it yet."""
+        database = self.open_database(create=state.schema_version is None)
+        return open_sql(database, upgrade=upgrade, read_only=self.read_only)
+
+    def open_database(self, *, create: bool = False) -> Database:
+        """Return the database itself; see `StoreConfig.open_database`."""
+        from zen_mlmd.service.sql.create import create as make
+        from zen_mlmd.service.sql.database import Database
+        from zen_mlmd.service.sql.engines import mysql_engine
+        from zen_mlmd.service.sql.learn import learn
+
         return Database(
-            lambda: mysql_engine(self._log_in),
+            partial(mysql_engine, self._log_in),
             location=self.location,
-            learn=learn if self.read_only else create_or_learn,
+            learn=make if create and not self.read_only else learn,
             wait_s=self.wait_s,
         )
 
-    def _log_in(self) -> MysqlLogin:
+    def _log_in(self, **options: Any) -> MysqlLogin:
         begin = "SET SESSION TRANSACTION READ ONLY" if self.read_only else ""
         times = {"connect_timeout_s": self.connect_timeout_s, "timeout_s": self.timeout_s}
         try:
-            return log_in(self._target(), begin=begin, **times)
+            return log_in(self._target(), begin=begin, **times, **options)
         except pymysql.MySQLError:
             self._probe()  # says what is wrong
             raise
@@ -210,7 +221,7 @@ class MysqlConfig(StoreConfig):
             )
         state = self._settled()
         self._judge(state, create=create)
-        self._refuse_older(state, upgrade=upgrade)
+        self._refuse_other_versions(state.schema_version, upgrade=upgrade)
         if not state.database_exists:
             state = probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
         service = NativeService(
@@ -237,7 +248,7 @@ class MysqlConfig(StoreConfig):
             state = self._probe()
         return state
 
-    def _judge(self, state: Probe, *, create: bool, upgrade: bool) -> None:
+    def _judge(self, state: Probe, *, create: bool) -> None:
         if not state.database_exists and not create:
             raise DatabaseMissingError(
                 f"{self.location}: the server has no database of that name",
@@ -249,7 +260,8 @@ class MysqlConfig(StoreConfig):
                 f"{self.location}: the database has {state.tables} tables and none of MLMD's",
                 hint="is it the right database? MLMD's tables are added with open_store(..., create=True)",
             )
-        version = state.schema_version
+
+    def _refuse_other_versions(self, version: int | None, *, upgrade: bool) -> None:
         if version is not None and version > SCHEMA_VERSION:
             raise SchemaVersionError(
                 f"{self.location}: schema {version} is newer than ml-metadata's {SCHEMA_VERSION}",
@@ -258,7 +270,8 @@ class MysqlConfig(StoreConfig):
         if version is not None and version < SCHEMA_VERSION and not upgrade:
             raise SchemaVersionError(
                 f"{self.location}: schema {version} is older than ml-metadata's {SCHEMA_VERSION}",
-                hint="back it up, then open_store(..., upgrade=True) migrates it in place and for ever",
+                hint="service=sql, the default, reads it as it is; or back it up, and open_store(...,"
+                " upgrade=True) migrates it in place and for ever",
             )
 
     @property
@@ -268,7 +281,7 @@ class MysqlConfig(StoreConfig):
 
     def _target(self) -> MysqlTarget:
         return MysqlTarget(
-            host=self._address,
+            host=self._address if self.service == "native" else self.host,
             port=self.port,
             database=self.database,
             user=self.user,
@@ -280,6 +293,8 @@ class MysqlConfig(StoreConfig):
             ssl_cert=self.ssl_cert,
             ssl_key=self.ssl_key,
             ssl_cipher=self.ssl_cipher,
+            native=self.service == "native",
+            verify=self.ssl_verify_server_cert,
         )
 
 

@@ -89,6 +89,8 @@ class MysqlLogin(_Connection):
 
     server_capabilities: int
     _sock: Any
+    _auth_plugin_name: str
+    client_flag: int
 
     def __init__(self, target: MysqlTarget, context: ssl.SSLContext | None, **options: Any) -> None:
         super().__init__(
@@ -120,6 +122,8 @@ class MysqlLogin(_Connection):
                 f"{self._target}: tls is set, but the server offers no TLS",
                 hint="set ssl_cert and ssl_key in the server's configuration, or reach it through a tunnel",
             )
+        if not self.offers_tls:  # and to PyMySQL a context means that it is to be had
+            self.ssl, self.client_flag = False, self.client_flag & ~CLIENT.SSL
         if self._target.native or self._auth_plugin_name.encode() not in _SPOKEN - _TELLING:
             # Not the plugin that the server prefers: with sha256_password PyMySQL would send the password.
             self._auth_plugin_name = NATIVE_PASSWORD
@@ -148,17 +152,17 @@ class MysqlLogin(_Connection):
         return super()._process_auth(plugin_name, *rest)  # type: ignore[misc]
 
 
-def log_in(target: MysqlTarget, *, connect_timeout_s: float, timeout_s: float, begin: str = "") -> MysqlLogin:
+def log_in(
+    target: MysqlTarget, *, connect_timeout_s: float, timeout_s: float, begin: str = "", **options: Any
+) -> MysqlLogin:
     """Return a connection to the database, for the SQL service.
-
-    The session's character set is latin1 while UTF-8 goes over the line, as ml-metadata's client has it:
-    whatever the columns' own set is, each byte comes back, and both read what the other wrote.
 
     Args:
         target: The database.
         connect_timeout_s: How long a server that does not answer is waited for.
         timeout_s: How long an answer, or a part of one, may take.
         begin: A statement to begin with.
+        options: More of PyMySQL's.
 
     Raises:
         pymysql.MySQLError: The server, or the way to it; `probe` tells what it means.
@@ -172,10 +176,9 @@ def log_in(target: MysqlTarget, *, connect_timeout_s: float, timeout_s: float, b
         connect_timeout=connect_timeout_s,
         read_timeout=timeout_s,
         write_timeout=timeout_s,
-        charset="latin1",
         init_command=begin or None,
-        autocommit=False,
         defer_connect=True,
+        **options,
     )
     try:
         made.connect()
@@ -183,7 +186,6 @@ def log_in(target: MysqlTarget, *, connect_timeout_s: float, timeout_s: float, b
         with contextlib.suppress(OSError):
             made._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - its close() would say goodbye
         raise
-    made.encoding = "utf8"
     return made
 
 
