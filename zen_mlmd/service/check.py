@@ -316,7 +316,9 @@ def _check_string(text: str, what: str, limits: Limits) -> None:
     if limits.string_bytes is not None and len(text) * 8 > limits.string_bytes:
         size = len(text.encode("utf-8", "surrogatepass")) + sum(text.count(char) for char in "\\'\"\n\r\x1a")
         if size > limits.string_bytes:
-            _refuse(f"{what} has {size} bytes as SQL, and this database takes {limits.string_bytes} at once")
+            _refuse(
+                f"{what} has {size} bytes as SQL, and max_allowed_packet leaves {limits.string_bytes} for it"
+            )
 
 
 def _check_plain(text: str, what: str) -> None:
