@@ -347,7 +347,9 @@ def test_a_password_of_any_letters_logs_in(
 ) -> None:
     user = account(mariadb, "IDENTIFIED BY %s", password)
     address = f"127.0.0.1:{mariadb.port}/{database}"
-    assert works(zm.open_store(f"mysql://{user}:{quote(password, safe='')}@{address}?service={mariadb.service}"))
+    assert works(
+        zm.open_store(f"mysql://{user}:{quote(password, safe='')}@{address}?service={mariadb.service}")
+    )
     assert works(zm.open_store(config_of(mariadb, database, user=user, password=password)))
     wrong = quote(password + "!", safe="")
     refusal(LoginDeniedError, lambda: zm.open_store(f"mysql://{user}:{wrong}@{address}"))

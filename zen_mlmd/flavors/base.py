@@ -68,7 +68,7 @@ class StoreConfig(BaseModel, abc.ABC):
             ConnectionFailedError: One of its kinds, each with a remedy.
         """
 
-    def open_database(self, *, create: bool = False) -> Database:  # noqa: ARG002 - for those that have one
+    def open_database(self, *, create: bool = False) -> Database:  # noqa: ARG002 - of those that are one
         """Return the database itself, for the SQL service and for what migrates and mends it.
 
         Nothing is asked of it yet.
