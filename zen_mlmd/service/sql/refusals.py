@@ -98,6 +98,13 @@ def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
     for name, (kind, words, hint) in _SQLITE_FILES.items():
         if _sqlite_name(error.orig).startswith(name):
             return kind(f"{location}: {words}", hint=hint)
+    if _says(error, _MYSQL_DENIED, _POSTGRESQL_DENIED, _SQLITE_DENIED):
+        denied = _DENIED.match(str(error.orig.args[-1])) if error.orig is not None else None
+        what = denied[0] if denied else "it may not be written"
+        return GrantMissingError(
+            f"{location}: {what} ({_words(error)})",
+            hint="GRANT the user what the message names, open it without read_only, or only read",
+        )
     return _refusal(error)
 
 
