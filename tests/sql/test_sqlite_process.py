@@ -145,15 +145,12 @@ def test_parent_and_fork_record_side_by_side(sqlite_path: Path) -> None:
 
 def test_threads_share_it(sqlite_path: Path) -> None:
     with opened(sqlite_path) as store:
-        threads = [
-            threading.Thread(target=lambda n=n: [record(store, f"{n}-{i}") for i in range(5)])  # type: ignore[misc]
-            for n in range(4)
-        ]
+        threads = [threading.Thread(target=record, args=(store, str(number))) for number in range(12)]
         for each in threads:
             each.start()
         for each in threads:
             each.join()
-        assert len(names(store)) == 20
+        assert len(names(store)) == 12
 
 
 def test_what_cannot_be_opened_is_told(sqlite_path: Path, tmp_path: Path) -> None:

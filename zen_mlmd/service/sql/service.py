@@ -53,10 +53,14 @@ def open_sql(database: Database, *, upgrade: bool = False, read_only: bool = Fal
     Raises:
         ConnectionFailedError: One of its kinds, each with a remedy.
     """
-    if upgrade and database.schema.version < SCHEMA_VERSION:
-        database.maintain(migrate, writes=True)
     service = SqlService(database, read_only=read_only)
-    _ = service.limits
+    try:
+        if upgrade and database.schema.version < SCHEMA_VERSION:
+            database.maintain(migrate, writes=True)
+        _ = service.limits
+    except BaseException:
+        database.close()
+        raise
     return service
 
 
