@@ -527,7 +527,7 @@ def test_no_refusal_of_mysql_quotes_what_was_recorded(
     mariadb: MariaDb, capfd: pytest.CaptureFixture[str], content: str
 ) -> None:
     database = mariadb.new_database()
-    config = config_from_url(mariadb.url(database))
+    config = config_from_url(f"{mariadb.url(database)}?service=native")
     with watched(capfd) as witness, config.open_service() as service:
         kinds = provoke(witness, service, content)
         # What the check would refuse, sent all the same, so that the database itself refuses it.

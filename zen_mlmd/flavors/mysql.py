@@ -186,8 +186,8 @@ class MysqlConfig(StoreConfig):
             probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
         from zen_mlmd.service.sql.service import open_sql
 
-        database = self.open_database(create=state.schema_version is None)
-        return open_sql(database, upgrade=upgrade, read_only=self.read_only)
+        # Also when it connects again: whoever empties a database that is in use gets the tables back.
+        return open_sql(self.open_database(create=True), upgrade=upgrade, read_only=self.read_only)
 
     def open_database(self, *, create: bool = False) -> Database:
         """Return the database itself; see `StoreConfig.open_database`."""

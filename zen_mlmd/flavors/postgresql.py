@@ -189,8 +189,7 @@ class PostgresqlConfig(StoreConfig):
                 f"{self.location}: the database has {found.others} tables and none of MLMD's",
                 hint="is it the right database? MLMD's tables are added with open_store(..., create=True)",
             )
-        database = self.open_database(create=not found.versions)
-        return open_sql(database, upgrade=upgrade, read_only=self.read_only)
+        return open_sql(self.open_database(create=True), upgrade=upgrade, read_only=self.read_only)
 
     def open_database(self, *, create: bool = False) -> Database:
         """Return the database itself; see `StoreConfig.open_database`."""
