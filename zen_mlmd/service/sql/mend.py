@@ -128,18 +128,17 @@ def _mysql(connection: Connection, schema: Schema, _: Sequence[Index]) -> Iterat
         "SELECT lower(table_name) AS t, lower(engine) AS e, lower(row_format) AS f"
         " FROM information_schema.tables WHERE table_schema = database()"
     )
-    formats = {}
-    for table, engine, row_format in connection.execute(facts):
-        formats[table] = row_format
-        if engine != "innodb" and table in (each.lower() for each in COLUMNS):
+    kept = {table: (engine, row_format) for table, engine, row_format in connection.execute(facts)}
+    for table in COLUMNS:
+        engine, row_format = kept.get(table.lower(), ("innodb", ""))
+        if engine != "innodb":
             yield Finding(
                 f"{table} is kept by {engine}: a write that fails in the middle stays half done",
                 "it is given to InnoDB",
                 (f"ALTER TABLE `{table}` ENGINE = InnoDB",),
             )
-    for table in COLUMNS:
         # Elsewhere InnoDB indexes 767 bytes of a text.
-        long_names = formats.get(table.lower()) in ("dynamic", "compressed")
+        long_names = row_format in ("dynamic", "compressed")
         changes = [
             each
             for name, column in schema.present[table].items()
