@@ -20,9 +20,6 @@ from zen_mlmd.service.sql.session import Session
 PAGE: Final = 100
 """The most nodes in one page."""
 
-_CACHED: Final = 1000
-"""Characters of a filter up to which its compiled statement is kept: SQLAlchemy keeps five hundred."""
-
 _Order = mlmd.ListOperationOptions.OrderByField
 _COLUMNS: Final = {
     _Order.CREATE_TIME: "create_time_since_epoch",
@@ -96,8 +93,6 @@ def _read_page(session: Session, kind: str, options: Any, source: Source | None)
     statement = session.schema.made(_page, kind, by, column, way)
     if options.filter_query:
         statement = statement.where(condition(session.schema, kind, options.filter_query))
-        if len(options.filter_query) > _CACHED:
-            statement = statement.execution_options(compiled_cache=None)
     return nodes_of_rows(session, kind, session.rows(statement, values))
 
 

@@ -22,6 +22,9 @@ from zen_mlmd.service.sql.schema import Schema, TypeKind
 _MOST_TABLES: Final = 60
 """In one filter: MySQL joins 61, SQLite 64."""
 
+_CACHED: Final = 1000
+"""Characters of a filter up to which its compiled statement is kept."""
+
 
 def condition(schema: Schema, kind: str, text: str) -> sa.ColumnElement[bool]:
     """Return what a filter asks of the rows of `schema.table(kind)`.
@@ -42,9 +45,16 @@ def condition(schema: Schema, kind: str, text: str) -> sa.ColumnElement[bool]:
         if isinstance(word.operand, Path) and (found := resolve(kind, word.operand, word.place)) is not None
     }
     try:
-        return _Filter(schema, kind, words, references).condition(flattened(tree, "And"))
+        whole = _Filter(schema, kind, words, references).condition(flattened(tree, "And"))
     except RecursionError:
         refuse("it is nested too deep")
+    return whole if len(text) <= _CACHED else _Uncached(whole)
+
+
+class _Uncached(sa.sql.elements.Grouping[bool]):
+    """A condition whose statement SQLAlchemy does not keep: it keeps five hundred, and this one is long."""
+
+    inherit_cache = False
 
 
 class _Filter:

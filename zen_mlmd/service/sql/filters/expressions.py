@@ -99,7 +99,14 @@ def joined(join: Callable[..., Any], conditions: Sequence[Any]) -> Any:
         return join(*conditions)
     half = len(conditions) // 2
     parts = (joined(join, conditions[:half]), joined(join, conditions[half:]))
-    return join(*(sa.sql.elements.Grouping(part) for part in parts))
+    return join(*(_Parentheses(part) for part in parts))
+
+
+class _Parentheses(sa.sql.elements.Grouping[bool]):
+    """Parentheses that SQLAlchemy leaves where they are, though AND and OR need none in themselves."""
+
+    inherit_cache = True
+    operator = None
 
 
 class Expressions:

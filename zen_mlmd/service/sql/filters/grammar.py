@@ -8,10 +8,13 @@ sqlglot takes a third of a second to import; only a filter does.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from zen_mlmd.service.sql.filters.lexer import Path, Word, refuse
+
+_NUMBERED = re.compile(r"w[0-9]+")
 
 
 def parse(words: Sequence[Word]) -> Any:
@@ -42,7 +45,13 @@ def parse(words: Sequence[Word]) -> Any:
 
 
 def number_of(name: str) -> int:
-    """Return the number of the word that a name in the tree stands for."""
+    """Return the number of the word that a name in the tree stands for.
+
+    Raises:
+        Refusal: It stands for none: sqlglot takes some keywords for names where no keyword can be.
+    """
+    if not _NUMBERED.fullmatch(name):
+        refuse(f"Syntax error: Unexpected {name or 'expression'}")
     return int(name[1:])
 
 

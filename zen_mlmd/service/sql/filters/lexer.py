@@ -205,12 +205,14 @@ def _unescaped(text: str, place: tuple[int, int]) -> str:
     return _ESCAPE.sub(meant, text)
 
 
-def read_words(text: str) -> list[Word]:
+def read_words(text: str | bytes) -> list[Word]:
     """Cut a filter into words.
 
     Raises:
         Refusal: It has what no filter has, or too much of all.
     """
+    if isinstance(text, bytes):  # as protobuf gives it then
+        refuse("it is no UTF-8")
     if len(text) > MOST_BYTES or len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
         refuse(f"it is longer than {MOST_BYTES} bytes")
     if "\0" in text:
