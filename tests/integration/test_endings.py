@@ -16,6 +16,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from typing_extensions import Self
 
 import zen_mlmd as zm
+from tests.integration.conftest import stores, url_of
 from tests.services.mariadb import MariaDb
 from zen_mlmd.errors import (
     ConnectionLostError,
@@ -120,10 +121,9 @@ def server() -> Iterator[SlowServer]:
         yield running
 
 
-@pytest.fixture(params=["memory", "file", pytest.param("mysql", marks=pytest.mark.mysql)])
+@pytest.fixture(params=stores("memory", "sqlite", "mysql", "mysql-native", "postgresql"))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    where: Any = {"memory": "sqlite://", "file": tmp_path / "m.db"}.get(request.param)
-    with zm.open_store(where or request.getfixturevalue("mysql_url")) as opened:
+    with zm.open_store(url_of(request, request.param, tmp_path)) as opened:
         yield opened
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import zen_mlmd as zm
+from tests.integration.conftest import stores, url_of
 from zen_mlmd.errors import InvalidValueError, RejectedRequestError
 from zen_mlmd.store import Store
 
@@ -45,10 +46,9 @@ quick = settings(
 )
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)])
+@pytest.fixture(params=stores("sqlite", "sqlite-sql", "mysql", "mysql-native", "postgresql"))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    where = tmp_path / "m.db" if request.param == "sqlite" else request.getfixturevalue("mysql_url")
-    with zm.open_store(where) as opened:
+    with zm.open_store(url_of(request, request.param, tmp_path)) as opened:
         yield opened
 
 

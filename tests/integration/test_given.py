@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import zen_mlmd as zm
-from tests.services.grpc_server import GrpcServer
+from tests.integration.conftest import stores, url_of
 from tests.services.mariadb import MariaDb
 from zen_mlmd.errors import (
     InvalidValueError,
@@ -26,16 +26,9 @@ from zen_mlmd.store import Store
 HUGE = "y" * (17 * 2**20)
 
 
-@pytest.fixture(params=["sqlite", "grpc", pytest.param("mysql", marks=pytest.mark.mysql)])
+@pytest.fixture(params=stores("sqlite", "grpc", "mysql", "postgresql"))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "sqlite":
-        url = str(tmp_path / "m.db")
-    elif request.param == "grpc":
-        server: GrpcServer = request.getfixturevalue("grpc_server")
-        url = f"kubeflow://{server.address}"
-    else:
-        url = request.getfixturevalue("mysql_url")
-    with zm.open_store(url) as opened:
+    with zm.open_store(url_of(request, request.param, tmp_path)) as opened:
         yield opened
 
 

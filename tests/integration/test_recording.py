@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 import zen_mlmd as zm
-from tests.services.grpc_server import GrpcServer
+from tests.integration.conftest import stores, url_of
 from zen_mlmd.errors import (
     EndedError,
     InvalidValueError,
@@ -25,19 +25,12 @@ from zen_mlmd.service.client import resend
 from zen_mlmd.store import Store
 
 
-@pytest.fixture(params=["sqlite", "memory", "grpc", pytest.param("mysql", marks=pytest.mark.mysql)])
+@pytest.fixture(
+    params=stores("sqlite", "sqlite-sql", "memory", "grpc", "mysql", "mysql-native", "postgresql")
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "sqlite":
-        yield zm.open_store(tmp_path / "metadata.db")
-    elif request.param == "memory":
-        yield zm.open_store("sqlite://")
-    elif request.param == "grpc":
-        server: GrpcServer = request.getfixturevalue("grpc_server")
-        with zm.open_store(f"kubeflow://{server.address}") as opened:
-            yield opened
-    else:
-        with zm.open_store(request.getfixturevalue("mysql_url")) as opened:
-            yield opened
+    with zm.open_store(url_of(request, request.param, tmp_path)) as opened:
+        yield opened
 
 
 def test_a_run_reads_back_as_it_was_recorded(store: Store) -> None:  # noqa: PLR0915 - one story

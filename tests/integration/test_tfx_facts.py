@@ -45,14 +45,14 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture(scope="module", params=["native", "grpc"])
+@pytest.fixture(scope="module", params=["native", "sql", "grpc"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """The database, a copy of it; reading it changes not one byte of it."""
     before = digest(DATABASE)
     copy = tmp_path_factory.mktemp("tfx") / "tfx.db"
     shutil.copyfile(DATABASE, copy)
-    if request.param == "native":
-        with open_store(copy) as opened:
+    if request.param != "grpc":
+        with open_store(f"sqlite:///{copy}?service={request.param}") as opened:
             yield opened
     else:
         with GrpcServer(copy) as server, open_store(f"kubeflow://{server.address}") as opened:
