@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
+from zen_mlmd.service.sql.outbox import COMMITTED
+
 BUSY_S = 2.0
 """How long SQLite itself waits for another connection's lock."""
 
@@ -72,13 +74,26 @@ def mysql_engine(connect: dict[str, Any]) -> Engine:
     def creator() -> Any:
         import pymysql
 
-        made = pymysql.connect(**connect, charset="latin1", autocommit=False, sql_mode=_STRICT)
+        made = pymysql.connect(
+            **connect,
+            charset="latin1",
+            autocommit=False,
+            sql_mode=_STRICT,
+            client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS,  # see `outbox`
+        )
         made.encoding = "utf8"
         return made
 
-    return sa.create_engine(
+    engine = sa.create_engine(
         "mysql+pymysql://", creator=creator, pool_size=4, max_overflow=12, pool_recycle=1800, **_NO_RESET
     )
+    engine.dialect.do_commit = _commit  # type: ignore[method-assign,assignment]
+    return engine
+
+
+def _commit(connection: Any) -> None:
+    if not connection.info.pop(COMMITTED, False):
+        connection.commit()
 
 
 _NO_RESET: dict[str, Any] = {"pool_reset_on_return": None}
