@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
-from zen_mlmd.errors import ConfigError
+from zen_mlmd.errors import ConfigError, UsageError
 from zen_mlmd.service.base import MetadataService
+
+if TYPE_CHECKING:  # SQLAlchemy takes long to import
+    from zen_mlmd.service.sql.database import Database
 
 ConfigT = TypeVar("ConfigT", bound="StoreConfig")
 
@@ -59,6 +62,22 @@ class StoreConfig(BaseModel, abc.ABC):
         Raises:
             ConnectionFailedError: One of its kinds, each with a remedy.
         """
+
+    def open_database(self, *, create: bool = False) -> Database:  # noqa: ARG002 - of those that are one
+        """Return the database itself, for the SQL service and for what migrates and mends it.
+
+        Nothing is asked of it yet.
+
+        Args:
+            create: Make it, or MLMD's tables in it, when it is first asked.
+
+        Raises:
+            UsageError: The store is a server that has a database of its own.
+        """
+        raise UsageError(
+            f"{self.location}: a {self.flavor} store is no database",
+            hint="name the database behind the server: mysql://user@host/metadb, say",
+        )
 
     @classmethod
     @abc.abstractmethod

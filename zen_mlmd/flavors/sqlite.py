@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import SplitResult, unquote
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -24,6 +24,9 @@ from zen_mlmd.service.base import is_read_only, is_shut
 from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.native import NativeService, lacks_tables, try_opening
 from zen_mlmd.values import is_plain_text
+
+if TYPE_CHECKING:
+    from zen_mlmd.service.sql.database import Database
 
 _Mode = mlmd.SqliteMetadataSourceConfig.ConnectionMode
 # https://www.sqlite.org/fileformat2.html, 1.3: the schema cookie is 0 as long as nothing was ever made.
@@ -113,6 +116,24 @@ class SqliteConfig(StoreConfig):
             kind = GrantMissingError if isinstance(error, PermissionError) else NotMlmdError
             raise kind(f"{self.location}: {error.strerror}", hint="is the path right?") from None
         return self._open_to_read() if self.read_only else self._open_to_write(create=create, upgrade=upgrade)
+
+    def open_database(self, *, create: bool = False) -> Database:
+        """Return the file as Python's SQLite sees it: never beside ml-metadata in one process."""
+        from functools import partial
+
+        from zen_mlmd.service.sql.create import create as make
+        from zen_mlmd.service.sql.database import Database
+        from zen_mlmd.service.sql.engines import sqlite_engine
+        from zen_mlmd.service.sql.learn import learn
+
+        create = create and not self.read_only
+        return Database(
+            partial(sqlite_engine, self.path, read_only=self.read_only, create=create),
+            location=self.location,
+            learn=make if create else learn,
+            write_lock=None if self.read_only else WriteLock(self.path, timeout_s=self.wait_s),
+            wait_s=self.wait_s,
+        )
 
     def _open_to_write(self, *, create: bool, upgrade: bool) -> NativeService:
         lock = WriteLock(self.path, timeout_s=self.wait_s)

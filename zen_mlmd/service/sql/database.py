@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from zen_mlmd.errors import ConnectionLostError, ContentionError, UnreachableError, ZenMlmdError
+from zen_mlmd.service.base import Refusal, error_from_code
 from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.sql import refusals
 from zen_mlmd.service.sql.schema import Schema
@@ -72,10 +73,8 @@ class Database:
     @property
     def schema(self) -> Schema:
         """The tables; asks the database once."""
-        if self._schema is None:
-            self.read(lambda session: session.schema)
-        assert self._schema is not None
-        return self._schema
+        known = self._schema
+        return self.read(lambda session: session.schema) if known is None else known
 
     def read(self, work: Work[_T]) -> _T:
         """Run a unit of work that only reads, on one state of the database."""
@@ -91,6 +90,27 @@ class Database:
         """
         with self._write_lock or nullcontext():
             return self._run(work, writes=True)
+
+    def maintain(self, work: Callable[[Connection, str], _T], *, writes: bool) -> _T:
+        """Do to the tables themselves what sees to its transactions itself: `migrate`, `widen`.
+
+        What was known of them is forgotten afterwards.
+
+        Args:
+            work: Takes a connection and the location.
+            writes: Whether it may write.
+        """
+        try:
+            lock = self._write_lock if writes else None
+            with lock or nullcontext(), self._connection(writes=writes) as connection:
+                return work(connection, self.location)
+        except sa.exc.DBAPIError as error:
+            found = refusals.explain(error, self.location)
+        finally:
+            self.forget()
+        if isinstance(found, Refusal):
+            raise error_from_code(found.code, found.text, location=self.location, method="maintenance")
+        raise found
 
     def _run(self, work: Work[_T], *, writes: bool) -> _T:
         deadline = time.monotonic() + self._wait_s

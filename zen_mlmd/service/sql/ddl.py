@@ -154,12 +154,8 @@ def create_table(dialect: str, table: str, *, called: str | None = None) -> str:
     parts = [f"{_quoted(dialect, name)} {column_words(dialect, table, name)}" for name in _TABLES[table]]
     parts.extend(_constraints(dialect, table))
     if dialect == "mysql":
-        for name, (of, columns) in INDEXES.items():
-            if of == table:
-                parts.append(f"KEY {_quoted(dialect, name)} ({_indexed(dialect, columns)})")
-    # SQLite keeps the words of the statement.
-    unless = "" if dialect == "sqlite" else "IF NOT EXISTS "
-    return f"CREATE TABLE {unless}{_quoted(dialect, called or table)} ( {', '.join(parts)} )"
+        parts.extend(index_words(name) for name, (of, _) in INDEXES.items() if of == table)
+    return f"CREATE TABLE IF NOT EXISTS {_quoted(dialect, called or table)} ( {', '.join(parts)} )"
 
 
 def _constraints(dialect: str, table: str) -> Iterator[str]:
@@ -179,19 +175,21 @@ def column_words(dialect: str, table: str, column: str) -> str:
 
 
 def create_index(dialect: str, name: str) -> str:
-    """Return the statement that makes one of `INDEXES`."""
+    """Return the statement that makes one of `INDEXES`; MySQL refuses it if there is one of that name."""
     table, columns = INDEXES[name]
+    if dialect == "mysql":
+        return f"ALTER TABLE `{table}` ADD {index_words(name)}"
     where = ""
     if dialect == "sqlite" and columns[-1].endswith("_value"):
         where = f" WHERE {_quoted(dialect, columns[-1])} IS NOT NULL"
-    on = f"{_quoted(dialect, table)}({_indexed(dialect, columns)})"
-    return f"CREATE INDEX {_quoted(dialect, name)} ON {on}{where}"
+    on = f"{_quoted(dialect, table)}({_list(dialect, columns)})"
+    return f"CREATE INDEX IF NOT EXISTS {_quoted(dialect, name)} ON {on}{where}"
 
 
-def _indexed(dialect: str, columns: tuple[str, ...]) -> str:
-    if dialect != "mysql":
-        return _list(dialect, columns)
-    return ", ".join(f"`{each}`({_PREFIX})" if each in _LONG else f"`{each}`" for each in columns)
+def index_words(name: str) -> str:
+    """Return how MySQL is told one of `INDEXES` beside others, in a statement on its table."""
+    columns = ", ".join(f"`{each}`({_PREFIX})" if each in _LONG else f"`{each}`" for each in INDEXES[name][1])
+    return f"INDEX `{name}` ({columns})"
 
 
 def _list(dialect: str, columns: tuple[str, ...]) -> str:

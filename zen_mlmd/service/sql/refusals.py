@@ -7,7 +7,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from zen_mlmd.errors import ConnectionLostError, ContentionError, NotMlmdError, UnreachableError
+from zen_mlmd.errors import (
+    ConnectionLostError,
+    ContentionError,
+    DatabaseMissingError,
+    GrantMissingError,
+    NotMlmdError,
+    UnreachableError,
+    ZenMlmdError,
+)
 from zen_mlmd.service.base import ALREADY_EXISTS, INTERNAL, INVALID_ARGUMENT, Refusal
 
 # https://mariadb.com/kb/en/mariadb-error-codes/ and https://dev.mysql.com/doc/mysql-errors/9.0/en/
@@ -23,7 +31,15 @@ _POSTGRESQL_TOO_LARGE: Final = frozenset({"22001", "22003", "54000"})
 _SQLITE_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _SQLITE_DUPLICATE: Final = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 _SQLITE_TOO_LARGE: Final = ("SQLITE_TOOBIG",)
-_SQLITE_FOREIGN: Final = ("SQLITE_NOTADB",)
+_SQLITE_FILES: Final[Mapping[str, tuple[type[ZenMlmdError], str, str]]] = {
+    "SQLITE_NOTADB": (NotMlmdError, "it is no SQLite file", "is it the right file, and whole?"),
+    "SQLITE_CANTOPEN": (DatabaseMissingError, "it cannot be opened", "is it there, and may you read it?"),
+    "SQLITE_READONLY": (
+        GrantMissingError,
+        "it may not be written",
+        "have the file's and folder's rights changed",
+    ),
+}
 # For Python 3.10, which keeps the code to itself.
 _SQLITE_TEXTS: Final[Mapping[str, str]] = {
     "database is locked": "SQLITE_BUSY",
@@ -61,7 +77,7 @@ def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
 
     Returns:
         `ContentionError`: the transaction was rolled back, and may be run again. `ConnectionLostError` or
-        `UnreachableError`: the connection is gone, or cannot be had. `NotMlmdError`. Else a `Refusal`.
+        `UnreachableError`: the connection is gone, or cannot be had. An error of opening. Else a `Refusal`.
     """
     if is_busy(error):
         return ContentionError(
@@ -74,8 +90,9 @@ def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
             f"{location}: the connection was lost during a transaction",
             hint="is the server up? the next call connects again by itself",
         )
-    if _says(error, frozenset(), frozenset(), _SQLITE_FOREIGN):
-        return NotMlmdError(f"{location}: it is no SQLite file", hint="is it the right file, and whole?")
+    for name, (kind, words, hint) in _SQLITE_FILES.items():
+        if _sqlite_name(error.orig).startswith(name):
+            return kind(f"{location}: {words}", hint=hint)
     return _refusal(error)
 
 
