@@ -1,4 +1,4 @@
-"""`zen-mlmd metadata-store flavor list`."""
+"""`zen-mlmd metadata-store`: flavors, and migrating a database."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_rows
+from zen_mlmd.cli.upkeep import migrate
 
 FLAVOR_FIELDS = ("flavor", "class", "description", "url")
 
@@ -19,7 +20,10 @@ EXAMPLES = {
 
 @click.group()
 def metadata_store() -> None:
-    """Metadata stores, and their flavors."""
+    """Metadata stores: their flavors, migrating them."""
+
+
+metadata_store.add_command(migrate)
 
 
 @metadata_store.group()

@@ -26,15 +26,13 @@ COMMANDS = {
     "lineage": ("lineage", "Show what an artifact was made from, or what was made from it."),
     "serve": ("serve", "Serve a store to MLMD clients over gRPC, until SIGTERM or Ctrl-C."),
     "token": ("tokens", "Tokens that clients of a server send: create, list, revoke."),
-    "metadata-store": ("flavors", "Metadata stores, and their flavors."),
+    "metadata-store": ("flavors", "Metadata stores: their flavors, migrating them."),
+    "doctor": ("upkeep", "Look over a store's database, and mend it."),
 }
 """Name of a command to its module in this package, and its help in one line."""
 
 _INTERRUPTED = 130  # as a shell counts: 128 and the signal's number
-_MIGRATE = (
-    "open_store(..., upgrade=True)",
-    """python -c 'import zen_mlmd; zen_mlmd.open_store("URL", upgrade=True)'""",
-)
+_MIGRATE = ("open_store(..., upgrade=True) migrates it", "`zen-mlmd metadata-store migrate` migrates it")
 """What the hint of an older schema says in Python, and in a shell."""
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)

@@ -84,12 +84,30 @@ def making(connection: Connection, location: str) -> Iterator[None]:
             hint="try again; SHOW PROCESSLIST tells who it is",
         )
     try:
-        yield
+        with _patient(connection):
+            yield
     finally:
         if dialect == "mysql":
             connection.rollback()
             connection.execute(sa.text(f"SELECT release_lock({_MYSQL_NAME})"))
             connection.rollback()
+
+
+@contextmanager
+def _patient(connection: Connection) -> Iterator[None]:
+    """Wait for however long the database needs to make a large table anew: time limits are for calls."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    driver = connection.connection.driver_connection
+    limit = getattr(driver, "_read_timeout", None)  # PyMySQL's, which offers no other way
+    if limit is None:
+        yield
+        return
+    driver._read_timeout = None  # type: ignore[union-attr]  # noqa: SLF001
+    try:
+        yield
+    finally:
+        driver._read_timeout = limit  # type: ignore[union-attr]  # noqa: SLF001
 
 
 def _settled(connection: Connection) -> Found:

@@ -174,6 +174,11 @@ def column_words(dialect: str, table: str, column: str) -> str:
     return f"{words} NOT NULL" if kind.endswith("!") else words
 
 
+def is_required(table: str, column: str) -> bool:
+    """Tell whether a column is NOT NULL."""
+    return _TABLES[table][column].endswith("!")
+
+
 def create_index(dialect: str, name: str) -> str:
     """Return the statement that makes one of `INDEXES`; MySQL refuses it if there is one of that name."""
     table, columns = INDEXES[name]

@@ -74,10 +74,9 @@ _LINES: Final[Mapping[str, tuple[str, str]]] = {
 
 def _by_context(line: str, session: Session, request: Any) -> Any:
     response = response_class(f"Get{line}ContextsByContext")()
-    if session.schema.has("ParentContext"):
-        statement = session.schema.made(linked_nodes, "Context", "ParentContext", *_LINES[line])
-        rows = session.rows(statement, {"given": request.context_id})
-        response.contexts.extend(nodes_of_rows(session, "Context", rows))
+    statement = session.schema.made(linked_nodes, "Context", "ParentContext", *_LINES[line])
+    rows = session.rows(statement, {"given": request.context_id})
+    response.contexts.extend(nodes_of_rows(session, "Context", rows))
     return response
 
 
@@ -85,8 +84,6 @@ def _by_contexts(line: str, session: Session, request: Any) -> Any:
     if not request.context_ids:
         raise Refusal(INVALID_ARGUMENT, "Given context_ids is empty.")
     response = response_class(f"Get{line}ContextsByContexts")()
-    if not session.schema.has("ParentContext"):
-        return response
     pairs = list(session.rows_of_ids(session.schema.made(_pairs, *_LINES[line]), request.context_ids))
     found = {node.id: node for node in read_nodes(session, "Context", (asked for _, asked in pairs))}
     for given, asked in pairs:

@@ -186,12 +186,7 @@ def _select_of_type(schema: Schema, kind: str) -> sa.Select[Any]:
 
 def _select_named(schema: Schema, kind: str, versioned: str) -> sa.Select[Any]:
     node, types = schema.table(kind), schema.table("Type")
-    has_versions = schema.has("Type", "version")
-    version: sa.ColumnElement[bool] = sa.true()
-    if versioned:
-        version = types.c.version == sa.bindparam("version") if has_versions else sa.false()
-    elif has_versions:
-        version = types.c.version.is_(None)
+    version = types.c.version == sa.bindparam("version") if versioned else types.c.version.is_(None)
     return (
         select_nodes(schema, kind)
         .where(types.c.name == sa.bindparam("type"), types.c.type_kind == TypeKind[kind.upper()].value)

@@ -147,16 +147,53 @@ def learn(connection: Connection, location: str) -> Schema:
     return look(connection).schema(location)
 
 
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of a table.
+
+    Attributes:
+        table: In lower case.
+        name: As the database has it.
+        columns: In order; expressions are left out.
+        method: btree or hash, say; empty where there is one only.
+    """
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    method: str = ""
+
+
 _INDEXES: Final[Mapping[str, str]] = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
-    "mysql": "SELECT index_name AS n FROM information_schema.statistics WHERE table_schema = database()",
+    "sqlite": (
+        "SELECT t.name, i.name, c.name, '' FROM sqlite_master AS t JOIN pragma_index_list(t.name) AS i"
+        " JOIN pragma_index_info(i.name) AS c WHERE t.type = 'table' ORDER BY c.seqno"
+    ),
+    "mysql": (
+        "SELECT table_name AS t, index_name AS i, column_name AS c, lower(index_type) AS m"
+        " FROM information_schema.statistics WHERE table_schema = database() ORDER BY seq_in_index"
+    ),
     "postgresql": (
-        "SELECT relname FROM pg_catalog.pg_class WHERE relkind IN ('i', 'I')"
-        " AND pg_catalog.pg_table_is_visible(oid)"
+        "SELECT t.relname, i.relname, a.attname, m.amname FROM pg_catalog.pg_index AS x"
+        " JOIN pg_catalog.pg_class AS t ON t.oid = x.indrelid"
+        " JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid"
+        " JOIN pg_catalog.pg_am AS m ON m.oid = i.relam"
+        " CROSS JOIN LATERAL unnest(x.indkey) WITH ORDINALITY AS k (attnum, place)"
+        " LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = k.attnum"
+        " WHERE pg_catalog.pg_table_is_visible(t.oid) AND t.relnamespace <> 'pg_catalog'::regnamespace"
+        " ORDER BY k.place"
     ),
 }
 
 
+def indexes(connection: Connection) -> list[Index]:
+    """Return all indexes of a database's tables, those of its constraints too."""
+    columns: dict[tuple[str, str, str], list[str]] = {}
+    for table, name, column, method in connection.execute(sa.text(_INDEXES[connection.dialect.name])):
+        columns.setdefault((table.lower(), name, method), []).extend([column] if column else [])
+    return [Index(table, name, tuple(each), method) for (table, name, method), each in columns.items()]
+
+
 def index_names(connection: Connection) -> set[str]:
     """Return the names of all indexes of a database."""
-    return set(connection.scalars(sa.text(_INDEXES[connection.dialect.name])))
+    return {each.name for each in indexes(connection)}

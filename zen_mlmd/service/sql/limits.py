@@ -7,14 +7,20 @@ column at most, and cuts and wraps values where it is told to be lenient.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from zen_mlmd.service.check import Limits
 from zen_mlmd.service.sql.schema import COLUMNS, NODES, Column, Schema
 
 _PROPERTIES: Final = tuple(f"{node}Property" for node in NODES)
-_NAMES: Final = ("name", "version", "external_id")
+NAMES: Final = ("name", "version", "external_id")
+"""Columns of names: short texts that are indexed."""
+
+NAME_BYTES: Final = 500
+"""Of a name in a column that `mend` made: with it InnoDB's indexes take just less than their 3072 bytes."""
+
 _TEXTS: Final = ("uri", "step_key", "description")
 
 # https://dev.mysql.com/doc/refman/9.0/en/storage-requirements.html
@@ -53,32 +59,33 @@ def _sqlite(_: Schema) -> Limits:
 
 
 def _mysql(schema: Schema) -> Limits:
-    names = [_length(each) for each in _declared(schema, _NAMES)]
-    texts = [_bytes(each) for each in _declared(schema, _TEXTS)]
-    values = [_bytes(each) for each in _declared(schema, ("string_value", "proto_value"), _PROPERTIES)]
     collations = [each.collation for each in _declared(schema, ("name",))]
-    return Limits(
-        name_bytes=min((each for each in names if each is not None), default=None),
-        uri_bytes=min((each for each in texts if each is not None), default=None),
+    limits = Limits(
+        name_bytes=_least(map(_length, _declared(schema, NAMES))),
+        uri_bytes=_least(map(_bytes, _declared(schema, _TEXTS))),
         string_bytes=schema.statement_bytes and schema.statement_bytes - _STATEMENT_BYTES,
-        stored_bytes=min((each for each in values if each is not None), default=None),
+        stored_bytes=_least(map(_bytes, _declared(schema, ("string_value", "proto_value"), _PROPERTIES))),
         encoded_twice=not all(_keeps_bytes(each) for each in collations),
         int_bits=_int_bits(schema),
         ignores_case=any(folds_case(each) for each in collations),
         ignores_blanks=any(folds_blanks(each) for each in collations),
-        remedy=REMEDY,
     )
+    return replace(limits, remedy="" if limits.name_bytes == NAME_BYTES else REMEDY)
 
 
 def _postgresql(schema: Schema) -> Limits:
-    names = [_length(each) for each in _declared(schema, _NAMES)]
+    name_chars = _least(map(_length, _declared(schema, NAMES)))
     return Limits(
-        name_chars=min((each for each in names if each is not None), default=None),
+        name_chars=name_chars,
         uri_bytes=_POSTGRESQL_BYTES,
         stored_bytes=_POSTGRESQL_BYTES,
         int_bits=_int_bits(schema),
-        remedy=REMEDY,
+        remedy="" if name_chars is None else REMEDY,
     )
+
+
+def _least(sizes: Iterable[int | None]) -> int | None:
+    return min((each for each in sizes if each is not None), default=None)
 
 
 _LIMITS: Final[dict[str, Callable[[Schema], Limits]]] = {
@@ -90,12 +97,12 @@ _LIMITS: Final[dict[str, Callable[[Schema], Limits]]] = {
 
 def narrowest(limits: Limits) -> Limits:
     """Return what surely fits, to find out which value a database refused: PostgreSQL compresses first."""
-    return Limits(
-        name_chars=limits.name_chars,
+    return replace(
+        limits,
+        name_bytes=min(limits.name_bytes or _INDEXED_BYTES, _INDEXED_BYTES),
         uri_bytes=_INDEXED_BYTES,
         stored_bytes=_INDEXED_BYTES,
-        int_bits=limits.int_bits,
-        remedy=limits.remedy,
+        remedy=REMEDY,
     )
 
 

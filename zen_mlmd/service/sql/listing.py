@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.service.base import INVALID_ARGUMENT, Refusal
+from zen_mlmd.service.sql.filters.compiler import condition
 from zen_mlmd.service.sql.nodes import nodes_of_rows, select_nodes
 from zen_mlmd.service.sql.schema import Schema, id_column
 from zen_mlmd.service.sql.session import Session
@@ -90,6 +91,8 @@ def _read_page(session: Session, kind: str, options: Any, source: Source | None)
         by = source.by
         values["given"] = source.given
     statement = session.schema.made(_page, kind, by, column, way)
+    if options.filter_query:
+        statement = statement.where(condition(session.schema, kind, options.filter_query))
     return nodes_of_rows(session, kind, session.rows(statement, values))
 
 

@@ -92,7 +92,7 @@ class SqlService(base.MetadataService):
 
     def check(self, method: str, request: Any) -> None:
         """Refuse what this database cannot keep; see `MetadataService.check`."""
-        check_request(method, request, self.limits)
+        check_request(method, request, self.limits, to_native=False)
 
     def close(self) -> None:
         """Close all connections; a later call opens others."""
@@ -103,7 +103,7 @@ class SqlService(base.MetadataService):
         if answer is None:
             base.request_class(method)
             raise base.Refusal(base.UNIMPLEMENTED, f"{method} is not implemented.")
-        check_request(method, request, self.limits)
+        check_request(method, request, self.limits, to_native=False)
         if method.startswith("Get"):
             return self._database.read(lambda session: answer(session, request))
         if self._read_only:
@@ -112,7 +112,7 @@ class SqlService(base.MetadataService):
         try:
             return self._database.write(lambda session: answer(session, request))
         except TooLargeError:
-            check_request(method, request, narrowest(self.limits))
+            check_request(method, request, narrowest(self.limits), to_native=False)
             raise
 
     def _refuse_older(self) -> None:
