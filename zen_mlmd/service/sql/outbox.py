@@ -138,10 +138,10 @@ class Outbox:
                 if len(answers) == len(statements):
                     break
                 cursor.nextset()
-            self._last_id = cursor.lastrowid or 0
         except Exception as error:  # noqa: BLE001 - told apart below
             self._fail(error, statements[len(answers)])
         finally:
+            self._last_id = getattr(cursor, "lastrowid", None) or 0  # psycopg's has none
             cursor.close()
         return answers
 

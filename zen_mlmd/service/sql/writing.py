@@ -104,8 +104,8 @@ def _put_execution(session: Session, request: Any) -> Any:
                 events.put(_event(pair, node.id, artifact_id))
     answer.context_ids.extend(contexts.put())
     write_links(session, "Execution", ((each, node.id) for each in answer.context_ids))
-    artifact_ids = [each for each in answer.artifact_ids if each != _NOTHING]
-    write_links(session, "Artifact", ((each, other) for each in answer.context_ids for other in artifact_ids))
+    ends = ((each, other) for each in answer.context_ids for other in answer.artifact_ids)
+    write_links(session, "Artifact", ends)
     return answer
 
 
