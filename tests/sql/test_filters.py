@@ -1,4 +1,4 @@
-"""`filter_query`: what ml-metadata finds is found, what is no filter is refused, and no text gets into SQL."""
+"""`filter_query`: what ml-metadata finds is found, what is none is refused, and no text gets into SQL."""
 
 from __future__ import annotations
 
@@ -140,13 +140,16 @@ BETTER: tuple[tuple[str, str, list[int]], ...] = (
     ("Context", r"name LIKE '100\\%'", [6]),
     ("Artifact", r"uri LIKE '%a\\_b' AND id < 5", [1, 4]),
     ("Context", r"name = 'it\'s'", [8]),
-    ("Context", "name = \"it's\"", [8]),
+    ("Context", 'name = "it\'s"', [8]),
     ("Context", "name = 'say \"hi\"'", [9]),
     ("Context", "name = 'name'", []),
     ("Artifact", "custom_properties.int_value.bool_value", [3, 6, 9, 12]),
     ("Artifact", "properties.i.int_value = 5 AND properties.`i`.int_value = 5", [6]),
-    ("Artifact", "custom_properties.`a.b:c-d`.double_value > 0 AND custom_properties.`a b`.string_value != ''",
-     [3, 6, 9, 12]),
+    (
+        "Artifact",
+        "custom_properties.`a.b:c-d`.double_value > 0 AND custom_properties.`a b`.string_value > ''",
+        [3, 6, 9, 12],
+    ),
     ("Artifact", "id < 2.5", [1, 2]),
     ("Artifact", "id / 2 = 1.5", [3]),
     ("Artifact", "MOD(id, 5) = 4", [4, 9, 14]),
@@ -160,7 +163,7 @@ BETTER: tuple[tuple[str, str, list[int]], ...] = (
     ("Context", "artifacts_a.state != LIVE", [1, 2, 3, 8]),
     ("Context", "artifacts_a.external_id = 'artifact-5'", [1, 2, 3]),
     ("Context", "executions_a.external_id = 'execution-5'", [1, 3]),
-)  # fmt: skip
+)
 """What ml-metadata refuses, or finds nothing of, on some backend: quotes and backslashes, property names
 that are columns', two properties with one name to a regular expression, fractions, and what it forgot."""
 
@@ -173,22 +176,27 @@ def test_what_ml_metadata_gets_wrong_is_found(data: SameData) -> None:
         assert ours == (wanted if "LIKE '%a" not in text or data.dialect == "sqlite" else [4]), text
 
 
+ANY = (
+    *("it's", 'say "hi"', "back\\slash", "`tick`", "100%", "a_b", "%s", ":p", "?", "$1", "--", "/* */"),
+    *(";", "\n", "\t", "'; DROP TABLE Artifact; --", "ü\U0001f600", "NULL", "name", "' OR '1'='1", "\\'"),
+    *("%(p)s", "x" * 300),
+)
+
+
 def test_a_filter_may_have_any_name_and_text(tmp_path: Path) -> None:
-    texts = ["it's", 'say "hi"', "back\\slash", "`tick`", "100%", "a_b", "%s", ":p", "?", "$1", "--", "/* */", ";", "\n",
-             "'; DROP TABLE Artifact; --", "ü\U0001f600", "NULL", "name", "' OR '1'='1", "\\'", "%(p)s", "\t", "x" * 300]  # fmt: skip
     place = sqlite_place(tmp_path / "any.sqlite")
 
     def fill_any(service: Any, _: str) -> None:
         types = rpc.PutContextTypeRequest(context_type=mlmd.ContextType(name="T"))
         type_id = service.call("PutContextType", types).type_id
         request = rpc.PutContextsRequest()
-        for text in texts:
+        for text in ANY:
             context = request.contexts.add(type_id=type_id, name=text)
             context.custom_properties[text].string_value = text
         service.call("PutContexts", request)
 
     with same_data(place, fill_any) as data:
-        for number, text in enumerate(texts, 1):
+        for number, text in enumerate(ANY, 1):
             quoted = "".join(
                 f"\\{each}" if each in "\\'`" else {"\n": "\\n", "\t": "\\t"}.get(each, each) for each in text
             )
@@ -315,11 +323,12 @@ def test_large_filters_find_what_they_say(data: SameData, text: str) -> None:
 @given(st.text(alphabet="()=<>!+-*/,.'\"`\\ aidN1", max_size=30) | st.text(max_size=30))
 @settings(max_examples=500)
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    answer: Any = None
     try:
         condition(Schema("sqlite"), "Artifact", text)
     except Refusal as refusal:
-        assert refusal.code == INVALID_ARGUMENT
-        assert refusal.text.startswith("Invalid `filter_query`: ")
+        answer = refusal.code, refusal.text[:23]
+    assert answer in (None, (INVALID_ARGUMENT, "Invalid `filter_query`:"))
 
 
 SYMBOLS = (
@@ -362,7 +371,7 @@ def test_any_words_are_a_filter_to_both_or_refused_by_ours(on_sqlite: SameData, 
 def test_refusals_say_where(on_sqlite: SameData) -> None:
     for text, words in {
         "id = 1 AND nonsense = 2": "Unrecognized name: nonsense [at 1:12]",
-        "id = 1\n  AND name = 2": "No matching signature for operator = for argument types: STRING, INT64 [at 2:7]",
+        "true\nAND -name = 2": "No matching signature for operator - for argument types: STRING [at 2:6]",
         "id = 1 AND state = GONE": "Unsupported enum value specified in the query: GONE [at 1:20]",
         "contexts_a.foo = 1": "Field name foo does not exist in contexts_a [at 1:1]",
         "id = 1 )": 'Syntax error: Unexpected ")" [at 1:8]',

@@ -16,7 +16,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from tests.sql.places import Place
 from tests.sql.twins import database_of
 from zen_mlmd.errors import RejectedRequestError
-from zen_mlmd.service.sql.limits import folds_blanks, folds_case
+from zen_mlmd.service.sql.limits import exact_collation, folds_blanks, folds_case
 from zen_mlmd.service.sql.mend import mend
 from zen_mlmd.service.sql.service import SqlService
 
@@ -90,7 +90,7 @@ def test_doubles_are_kept_to_the_last_bit(opened: Opened) -> None:
     assert [_bits(each) for each in found] == [_bits(each) for each in DOUBLES]
 
 
-def test_the_sign_of_zero_is_kept_by_postgresql_alone(opened: Opened) -> None:
+def test_the_sign_of_zero_is_lost_by_sqlite_and_mariadb(opened: Opened) -> None:
     found = opened.put(zero=-0.0).custom_properties["zero"].double_value
     assert _bits(found) == _bits(-0.0 if opened.place.dialect == "postgresql" else 0.0)
 
@@ -116,26 +116,30 @@ def test_numbers_beyond_32_bits_fit_or_are_refused_by_name(opened: Opened) -> No
         assert opened.put(rows=value).custom_properties["rows"].int_value == value
 
 
-@pytest.mark.parametrize("field", ["name", "external_id", "a property's name"])
-@pytest.mark.parametrize("letter", ["n", "é", "\N{SNOWMAN}"])
-def test_names_fit_or_are_refused_by_name(opened: Opened, field: str, letter: str) -> None:
-    def put(name: str) -> None:
+def test_names_fit_or_are_refused_by_name(opened: Opened) -> None:
+    fields = ("name", "external_id", "a property's name")
+
+    def put(field: str, name: str) -> None:
         if field in ("name", "external_id"):
             assert getattr(opened.put(**{field: name}), field) == name
         else:
             assert list(opened.put(**{name: 1}).custom_properties) == [name]
 
-    size = len(letter.encode()) if opened.place.dialect == "mysql" else 1
-    longest = letter * (255 // size)
-    put(longest)
-    longer = longest + letter
+    letters = ("n", "é", "\N{SNOWMAN}")
+    sizes = [len(each.encode()) if opened.place.dialect == "mysql" else 1 for each in letters]
+    for letter, size in zip(letters, sizes, strict=True):
+        for field in fields:
+            put(field, letter * (255 // size))
+            if opened.place.dialect != "sqlite":
+                with pytest.raises(RejectedRequestError, match=field) as caught:
+                    put(field, letter * (255 // size + 1))
+                assert "doctor --fix" in caught.value.hint
     if opened.place.dialect != "sqlite":
-        with pytest.raises(RejectedRequestError, match=field) as caught:
-            put(longer)
-        assert "doctor --fix" in caught.value.hint
         _widened(opened)
-    put(longer)
-    put(letter * (500 // size))
+    for letter, size in zip(letters, sizes, strict=True):
+        for field in fields:
+            put(field, letter * (255 // size + 1))
+            put(field, letter * (500 // size))
 
 
 @pytest.mark.parametrize("new_place", [MYSQL], indirect=True)
@@ -214,3 +218,18 @@ def test_a_lenient_server_cuts_nothing(opened: Opened, new_place: Callable[[], P
 )
 def test_what_a_collation_takes_for_one_is_in_its_name(collation: str, case: bool, blanks: bool) -> None:
     assert (folds_case(collation), folds_blanks(collation)) == (case, blanks)
+
+
+@pytest.mark.parametrize(
+    ("collation", "exact"),
+    [
+        ("utf8mb4_general_ci", "utf8mb4_bin"),
+        ("latin1_swedish_ci", "latin1_bin"),
+        ("utf8mb4_0900_ai_ci", "utf8mb4_0900_bin"),
+        ("utf8mb4_general_nopad_ci", "utf8mb4_nopad_bin"),
+    ],
+)
+def test_mending_case_folds_no_blanks_that_were_apart(collation: str, exact: str) -> None:
+    assert exact_collation(collation) == exact
+    assert not folds_case(exact)
+    assert folds_blanks(exact) is folds_blanks(collation)

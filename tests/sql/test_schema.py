@@ -71,39 +71,32 @@ def test_a_database_learns_its_schema_by_itself(place: Place) -> None:
     database.close()
 
 
-_MAKER = """
-import sys, time
+_MAKERS = """
+import os, sys
 from tests.sql.places import sqlite_place, server_place
 from zen_mlmd.service.sql.create import create
 from zen_mlmd.service.sql.database import Database
 url = sys.argv[1]
 place = sqlite_place(url[len("sqlite://"):]) if url.startswith("sqlite") else server_place(url)
-print("ready", flush=True)
-sys.stdin.readline()
-print(Database(place.engine, location="here", learn=create).schema.version)
+waiting, start = os.pipe()
+makers = []
+for _ in range(8):
+    makers.append(os.fork())
+    if not makers[-1]:
+        os.close(start)
+        os.read(waiting, 1)  # until all are there
+        os._exit(Database(place.engine, location="here", learn=create).schema.version)
+os.close(start)
+print([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in makers])
 """
 
 
 def test_eight_processes_make_it_at_once(place: Place) -> None:
-    makers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _MAKER, place.url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        for _ in range(8)
-    ]
-    for each in makers:
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in makers:
-        assert each.stdin is not None
-        each.stdin.write("go\n")
-        each.stdin.flush()
-    assert [each.communicate()[0] for each in makers] == ["10\n"] * 8
-    assert [each.returncode for each in makers] == [0] * 8
+    command = [sys.executable, "-c", _MAKERS, place.url]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == f"{[10] * 8}\n", done.stderr
     assert len(place.rows("Type")["Type"]) == 9
     assert place.rows("MLMDEnv") == {"MLMDEnv": [(10,)]}
 
@@ -131,7 +124,10 @@ def _env(place: Place) -> str:
     return "mlmdenv" if place.dialect == "postgresql" else "MLMDEnv"
 
 
-def test_a_schema_that_is_not_whole_is_refused_and_left_alone(place: Place) -> None:
+def test_a_schema_that_is_not_whole_is_refused_and_left_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_IDLE_S", 0.2)
     _make(place)
     quoted = "{}" if place.dialect == "postgresql" else "`{}`"
     _execute(

@@ -142,3 +142,11 @@ def folds_blanks(collation: str) -> bool:
     """Tell whether MySQL takes names that differ by blanks at their end for one."""
     # https://dev.mysql.com/doc/refman/9.0/en/charset-collation-pad-attribute.html, and MariaDB's _nopad_
     return bool(collation) and not re.search(r"_0900_|_nopad_|^binary$", collation)
+
+
+def exact_collation(collation: str) -> str:
+    """Return the collation of the same letters that tells case apart, and blanks as this one does."""
+    charset = collation.partition("_")[0]
+    if folds_blanks(collation):
+        return f"{charset}_bin"
+    return f"{charset}_0900_bin" if "_0900_" in collation else f"{charset}_nopad_bin"

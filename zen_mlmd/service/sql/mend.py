@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from zen_mlmd.service.sql import ddl
 from zen_mlmd.service.sql.create import making
 from zen_mlmd.service.sql.learn import Index, indexes, learn
-from zen_mlmd.service.sql.limits import NAME_BYTES, NAMES, folds_case
+from zen_mlmd.service.sql.limits import NAME_BYTES, NAMES, exact_collation, folds_case
 from zen_mlmd.service.sql.schema import COLUMNS, SCHEMA_VERSION, Column, Schema
 
 OFFERED: Final = {
@@ -165,7 +165,7 @@ def _mysql_change(
         return None
     why = ("larger values are refused",) * bool(words) + ("names that differ by case are one to it",) * folds
     words = words or column.declared.upper()
-    collation = f"{column.collation.partition('_')[0]}_bin" if folds else column.collation
+    collation = exact_collation(column.collation) if folds else column.collation
     declared = " ".join(
         (
             *(f"`{name}`", words),
