@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
+from zen_mlmd.service.sql.outbox import COMMITTED
+
 POOL: Final = 8
 """Connections that are kept, and how many more there may be for a while: of one process to one database."""
 
@@ -74,11 +76,18 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
     """
 
     def creator() -> Any:
-        made = connect(charset="latin1", autocommit=False, sql_mode=_STRICT)
+        import pymysql
+
+        made = connect(
+            charset="latin1",
+            autocommit=False,
+            sql_mode=_STRICT,
+            client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS,  # see `outbox`
+        )
         made.encoding = "utf8"
         return made
 
-    return sa.create_engine(
+    engine = sa.create_engine(
         "mysql+pymysql://",
         creator=creator,
         pool_size=POOL,
@@ -86,6 +95,13 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
         pool_recycle=1800,
         **_NO_RESET,
     )
+    engine.dialect.do_commit = _commit  # type: ignore[method-assign,assignment]
+    return engine
+
+
+def _commit(connection: Any) -> None:
+    if not connection.info.pop(COMMITTED, False):
+        connection.commit()
 
 
 _NO_RESET: dict[str, Any] = {"pool_reset_on_return": None}
