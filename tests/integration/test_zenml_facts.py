@@ -41,13 +41,18 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     assert digest(DATA / f"{name}.db") == before
 
 
-@pytest.fixture(scope="module")
-def store(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A migrated copy."""
+@pytest.fixture(scope="module", params=["migrated", "as it is"])
+def store(
+    request: pytest.FixtureRequest, database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """A copy: migrated, or of its old schema, and then left as it is to the byte."""
     copy = tmp_path_factory.mktemp("zenml") / f"{database}.db"
     shutil.copyfile(DATA / f"{database}.db", copy)
-    with open_store(copy, upgrade=True) as opened:
+    with open_store(copy, upgrade=request.param == "migrated") as opened:
         yield opened
+    if request.param == "as it is":
+        assert digest(copy) == digest(DATA / f"{database}.db")
+        assert [each.name for each in copy.parent.iterdir() if each.suffix.startswith(".db-")] == []
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +72,7 @@ def test_opening_an_older_schema_is_refused_and_leaves_the_file_to_the_byte(
     shutil.copyfile(DATA / f"{database}.db", copy)
 
     with pytest.raises(SchemaVersionError) as caught:
-        open_store(copy)
+        open_store(f"sqlite:///{copy}?service=native")
 
     assert digest(copy) == digest(DATA / f"{database}.db")
     assert "upgrade=True" in caught.value.hint

@@ -75,7 +75,7 @@ def in_another_process(script: str, *arguments: object) -> str:
 
 
 def test_each_flavor_has_its_schemes() -> None:
-    assert set(FLAVORS) == {"sqlite", "mysql", "kubeflow"}
+    assert set(FLAVORS) == {"sqlite", "mysql", "postgresql", "kubeflow"}
     schemes = [scheme for config in FLAVORS.values() for scheme in config.schemes]
     assert len(set(schemes)) == len(schemes)
 
@@ -87,7 +87,7 @@ def test_each_flavor_has_its_schemes() -> None:
         ("  ", "empty"),
         ("a\0b.db", "empty"),
         ("oracle://host/db", "scheme 'oracle'"),
-        ("postgresql://host/db", "scheme 'postgresql'"),
+        ("mssql://host/db", "scheme 'mssql'"),
         ("://host/db", "scheme ''"),
         ("mysql:/zen@host/db", "lacks its //"),
         ("MySQL:zen@host/db", "lacks its //"),

@@ -13,6 +13,7 @@ FLAVOR_FIELDS = ("flavor", "class", "description", "url")
 EXAMPLES = {
     "sqlite": "sqlite:///metadata.db",
     "mysql": "mysql://user@host/metadb",
+    "postgresql": "postgresql://user@host/metadb",
     "kubeflow": "kubeflow://host:8080",
 }
 """A URL of each flavor; one that is not here shows its scheme."""

@@ -144,6 +144,7 @@ class SqliteProcessService(base.MetadataService):
             start_new_session=True,  # a terminal's Ctrl-C is the parent's
             env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
         )
+        weakref.finalize(self, _finish, self._child)
         wish = {"config": json.loads(self._config.model_dump_json()), **self._first}
         try:
             _send(self._child.stdin, 0, json.dumps(wish).encode())
@@ -166,14 +167,8 @@ class SqliteProcessService(base.MetadataService):
 
     def _end(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        _close(child)
-        try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:  # in the middle of something long: nobody waits for it any more
-            child.kill()
-            child.wait()
+        if child is not None:
+            _finish(child)
 
     def after_fork(self) -> None:
         """Leave the process to the parent."""
@@ -182,6 +177,17 @@ class SqliteProcessService(base.MetadataService):
         if child is not None:
             _close(child)
             child.returncode = 0  # it is not this process's to wait for
+
+
+def _finish(child: subprocess.Popen[bytes]) -> None:
+    if child.returncode is not None:
+        return
+    _close(child)
+    try:
+        child.wait(5)
+    except subprocess.TimeoutExpired:  # in the middle of something long: nobody waits for it any more
+        child.kill()
+        child.wait()
 
 
 def _close(child: subprocess.Popen[bytes]) -> None:
