@@ -29,8 +29,24 @@ def test_mlmds_own_suite_passes_over_sqlite(start: StartServer, tmp_path: Path) 
 
 
 @pytest.mark.mysql
-def test_mlmds_own_suite_passes_over_mariadb(start: StartServer, mysql_url: str, tmp_path: Path) -> None:
-    assert_suite_passes(tmp_path, start(mysql_url, create=True, log="none").address)
+@pytest.mark.parametrize("service", ["native", "sql"])
+def test_mlmds_own_suite_passes_over_mariadb(
+    start: StartServer, mysql_url: str, tmp_path: Path, service: str
+) -> None:
+    server = start(f"{mysql_url}?service={service}", create=True, log="none")
+    assert_suite_passes(tmp_path, server.address)
+
+
+def test_mlmds_own_suite_passes_on_the_sql_service_over_sqlite(start: StartServer, tmp_path: Path) -> None:
+    server = start(f"sqlite:///{tmp_path}/m.db?service=sql", log="none")
+    assert_suite_passes(tmp_path, server.address)
+
+
+@pytest.mark.postgresql
+def test_mlmds_own_suite_passes_on_the_sql_service_over_postgresql(
+    start: StartServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    assert_suite_passes(tmp_path, start(postgresql_url, log="none").address)
 
 
 @pytest.mark.mysql
