@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
+from zen_mlmd.service.sql import foreign_text
+
 POOL: Final = 8
 """Connections that are kept, and how many more there may be for a while: of one process to one database."""
 
@@ -78,7 +80,7 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
         made.encoding = "utf8"
         return made
 
-    return sa.create_engine(
+    engine = sa.create_engine(
         "mysql+pymysql://",
         creator=creator,
         pool_size=POOL,
@@ -86,6 +88,8 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
         pool_recycle=1800,
         **_NO_RESET,
     )
+    foreign_text.watch(engine)
+    return engine
 
 
 _NO_RESET: dict[str, Any] = {"pool_reset_on_return": None}
