@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from zen_mlmd.service.sql import foreign_text
+from zen_mlmd.service.sql.outbox import COMMITTED
 
 POOL: Final = 8
 """Connections that are kept, and how many more there may be for a while: of one process to one database."""
@@ -76,7 +77,14 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
     """
 
     def creator() -> Any:
-        made = connect(charset="latin1", autocommit=False, sql_mode=_STRICT)
+        import pymysql
+
+        made = connect(
+            charset="latin1",
+            autocommit=False,
+            sql_mode=_STRICT,
+            client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS,  # see `outbox`
+        )
         made.encoding = "utf8"
         return made
 
@@ -89,7 +97,13 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
         **_NO_RESET,
     )
     foreign_text.watch(engine)
+    engine.dialect.do_commit = _commit  # type: ignore[method-assign,assignment]
     return engine
+
+
+def _commit(connection: Any) -> None:
+    if not connection.info.pop(COMMITTED, False):
+        connection.commit()
 
 
 _NO_RESET: dict[str, Any] = {"pool_reset_on_return": None}
