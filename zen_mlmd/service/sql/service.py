@@ -17,6 +17,7 @@ from zen_mlmd.service.sql import (
     edges,
     getters,
     lineage_writing,
+    subgraph,
     type_writing,
     types,
     writing,
@@ -39,6 +40,7 @@ CALLS: Final[Mapping[str, Call]] = {
     **lineage_writing.CALLS,
     **getters.CALLS,
     **edges.CALLS,
+    **subgraph.CALLS,
 }
 
 
