@@ -23,7 +23,7 @@ from zen_mlmd import errors
 from zen_mlmd._version import __version__
 
 if TYPE_CHECKING:
-    from zen_mlmd.flavors import KubeflowConfig, MysqlConfig, SqliteConfig, StoreConfig
+    from zen_mlmd.flavors import KubeflowConfig, MysqlConfig, PostgresqlConfig, SqliteConfig, StoreConfig
     from zen_mlmd.lineage import LineageGraph
     from zen_mlmd.model import Status
     from zen_mlmd.payloads import Materializer
@@ -35,6 +35,7 @@ _HOME = {
     "LineageGraph": "zen_mlmd.lineage",
     "Materializer": "zen_mlmd.payloads",
     "MysqlConfig": "zen_mlmd.flavors",
+    "PostgresqlConfig": "zen_mlmd.flavors",
     "SqliteConfig": "zen_mlmd.flavors",
     "Status": "zen_mlmd.model",
     "Store": "zen_mlmd.store",
@@ -50,6 +51,7 @@ __all__ = [
     "LineageGraph",
     "Materializer",
     "MysqlConfig",
+    "PostgresqlConfig",
     "SqliteConfig",
     "Status",
     "Store",

@@ -261,8 +261,8 @@ def test_an_end_that_comes_late_meets_the_one_that_was_called_again(server: Slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_is_refused_at_the_end_only_fails_the_step(mysql_url: str, fails: bool) -> None:
     """As a gRPC server's database refuses it, whose limits are not known here."""
-    with zm.open_store(mysql_url) as store:
-        store.loader.client.service._limits = SQLITE  # type: ignore[attr-defined]
+    with zm.open_store(f"{mysql_url}?service=native") as store:
+        store.loader.client.service.limits = SQLITE  # type: ignore[attr-defined]
         run = store.record_run("p", name="r")
         step = run.step("s", parameters={"depth": 3}, properties={"team": "a"})
         step.log_parameters({"late": 1})

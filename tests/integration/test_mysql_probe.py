@@ -37,7 +37,8 @@ from zen_mlmd.errors import (
     TlsError,
     UnreachableError,
 )
-from zen_mlmd.flavors.mysql_probe import MysqlTarget, Probe, probe
+from zen_mlmd.flavors.mysql_login import MysqlTarget
+from zen_mlmd.flavors.mysql_probe import Probe, probe
 
 Serve = Callable[[socket.socket], None]
 Listen = Callable[[Serve], int]

@@ -527,11 +527,11 @@ def test_no_refusal_of_mysql_quotes_what_was_recorded(
     mariadb: MariaDb, capfd: pytest.CaptureFixture[str], content: str
 ) -> None:
     database = mariadb.new_database()
-    config = config_from_url(mariadb.url(database))
+    config = config_from_url(f"{mariadb.url(database)}?service=native")
     with watched(capfd) as witness, config.open_service() as service:
         kinds = provoke(witness, service, content)
         # What the check would refuse, sent all the same, so that the database itself refuses it.
-        service._limits = zm.SqliteConfig(path=":memory:").open_service()._limits  # type: ignore[attr-defined]
+        service.limits = zm.SqliteConfig(path=":memory:").open_service().limits  # type: ignore[attr-defined]
         kinds += provoke_long(witness, service, content)
     mariadb.drop_database(database)
     assert kinds.count(AlreadyExistsError) >= 5

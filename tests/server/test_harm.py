@@ -145,7 +145,7 @@ def test_a_database_that_says_nothing_is_told_of_and_its_worker_replaced(
     start: StartServer, capfd: Any
 ) -> None:
     with MariaDb() as database:
-        url = database.url(database.new_database())
+        url = f"{database.url(database.new_database())}?service=native"  # which lets no other thread run
         server = start(url, create=True, deadline_s=1, metrics="127.0.0.1:0", log="none")
         with Caller(server.address) as call:
             alive(call)

@@ -47,6 +47,8 @@ class MariaDb:
 
     host = "127.0.0.1"
     user = "zen"
+    service = "auto"
+    """What its URLs ask for."""
 
     def __init__(self, *, tls: bool = False, options: Sequence[str] = ()) -> None:
         """Prepare a server.
@@ -148,8 +150,9 @@ class MariaDb:
         self.sql(f"DROP DATABASE {name}")
 
     def url(self, database: str) -> str:
-        """Return `mysql://zen:<password>@127.0.0.1:<port>/<database>`."""
-        return f"mysql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
+        """Return `mysql://zen:<password>@127.0.0.1:<port>/<database>`, with `?service=` if it was set."""
+        asked = "" if self.service == "auto" else f"?service={self.service}"
+        return f"mysql://{self.user}:{self.password}@{self.host}:{self.port}/{database}{asked}"
 
     def kill_connections(self) -> int:
         """Cut all connections of `zen`; return how many there were."""

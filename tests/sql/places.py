@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
+import pymysql
 import sqlalchemy as sa
 from ml_metadata.metadata_store.metadata_store import MetadataStore, downgrade_schema
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -48,8 +51,8 @@ class Place:
             "password": parts.password,
         }
         if self.dialect == "mysql":
-            return engines.mysql_engine({**connect, "database": parts.path[1:]})
-        return engines.postgresql_engine({**connect, "dbname": parts.path[1:]})
+            return engines.mysql_engine(partial(pymysql.connect, **connect, database=parts.path[1:]))
+        return engines.postgresql_engine(partial(psycopg.connect, **connect, dbname=parts.path[1:]))
 
     def with_connection(self, work: Callable[[Connection], Any]) -> Any:
         """Do something with a connection, and commit it."""

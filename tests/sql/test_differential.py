@@ -7,9 +7,11 @@ import sqlite3
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pymysql
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -128,7 +130,7 @@ def test_on_mariadb(mariadb: MariaDb) -> None:
         names = [mariadb.new_database() for _ in range(2)]
         for name in names:
             config_from_url(mariadb.url(name)).open_service(create=True).close()
-        connect = {
+        connect: dict[str, Any] = {
             "host": mariadb.host,
             "port": mariadb.port,
             "user": mariadb.user,
@@ -136,7 +138,7 @@ def test_on_mariadb(mariadb: MariaDb) -> None:
             "database": names[1],
         }
         database = Database(
-            lambda: mysql_engine(connect),
+            partial(mysql_engine, partial(pymysql.connect, **connect)),
             location=names[1],
             learn=learn,
         )
@@ -157,14 +159,16 @@ def test_on_postgresql(postgresql: PostgreSql, tmp_path_factory: pytest.TempPath
     def opened() -> tuple[Twins, Dump, Dump]:
         path = str(tmp_path_factory.mktemp("twins") / "theirs.db")
         name = postgresql.new_database()
-        connect = {
+        connect: dict[str, Any] = {
             "host": postgresql.host,
             "port": postgresql.port,
             "user": postgresql.user,
             "password": postgresql.password,
             "dbname": name,
         }
-        database = Database(lambda: postgresql_engine(connect), location=name, learn=create)
+        database = Database(
+            lambda: postgresql_engine(partial(psycopg.connect, **connect)), location=name, learn=create
+        )
         twins = Twins(SqliteConfig(path=path).open_service(), SqlService(database))
         return twins, sqlite_dump(path), postgresql_dump(postgresql, name)
 

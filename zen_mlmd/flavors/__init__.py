@@ -3,7 +3,16 @@
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.flavors.kubeflow import KubeflowConfig
 from zen_mlmd.flavors.mysql import MysqlConfig
+from zen_mlmd.flavors.postgresql import PostgresqlConfig
 from zen_mlmd.flavors.registry import FLAVORS, config_from_url
 from zen_mlmd.flavors.sqlite import SqliteConfig
 
-__all__ = ["FLAVORS", "KubeflowConfig", "MysqlConfig", "SqliteConfig", "StoreConfig", "config_from_url"]
+__all__ = [
+    "FLAVORS",
+    "KubeflowConfig",
+    "MysqlConfig",
+    "PostgresqlConfig",
+    "SqliteConfig",
+    "StoreConfig",
+    "config_from_url",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from urllib.parse import SplitResult
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # SQLAlchemy takes long to import
 
 ConfigT = TypeVar("ConfigT", bound="StoreConfig")
 
+SQL_CALLS: Final = 8
+"""Calls at once to the SQL service, which keeps so many connections (`service/sql/engines.py`)."""
+
 
 class StoreConfig(BaseModel, abc.ABC):
     """The settings of one metadata store: frozen, checked when made, secrets never shown.
@@ -25,7 +28,6 @@ class StoreConfig(BaseModel, abc.ABC):
     Attributes:
         flavor: The flavor's name.
         schemes: The URL schemes that mean this flavor.
-        parallel_calls: How many calls its service gains from at once; ml-metadata's core takes one at a time.
         wait_s: How long a call waits for a store that went away, and for other writers, in seconds.
         trusted: Everyone who can write there is trusted: artifacts that are pickles are read unasked.
     """
@@ -34,10 +36,13 @@ class StoreConfig(BaseModel, abc.ABC):
 
     flavor: ClassVar[str]
     schemes: ClassVar[tuple[str, ...]]
-    parallel_calls: ClassVar[int] = 1
-
     wait_s: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     trusted: bool = False
+
+    @property
+    def parallel_calls(self) -> int:
+        """How many calls its service gains from at once; ml-metadata's core takes one at a time."""
+        return 1
 
     @property
     @abc.abstractmethod

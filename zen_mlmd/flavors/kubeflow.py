@@ -30,7 +30,6 @@ class KubeflowConfig(StoreConfig):
 
     flavor: ClassVar[str] = "kubeflow"
     schemes: ClassVar[tuple[str, ...]] = ("kubeflow", "grpc", "grpcs")
-    parallel_calls: ClassVar[int] = 32
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)
@@ -82,6 +81,11 @@ class KubeflowConfig(StoreConfig):
         if self.token.get_secret_value() and not self.tls and self.host not in _LOOPBACK:
             raise ValueError("a token is only sent over TLS: set tls")
         return self
+
+    @property
+    def parallel_calls(self) -> int:
+        """See `StoreConfig`."""
+        return 32
 
     @property
     def location(self) -> str:

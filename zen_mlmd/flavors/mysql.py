@@ -1,4 +1,4 @@
-"""The mysql flavor: MySQL or MariaDB, through ml-metadata's native client.
+"""The mysql flavor: MySQL or MariaDB, by the SQL service or through ml-metadata's native client.
 
 That client (ml-metadata 1.17.1 and 1.21.0, measured) speaks only `mysql_native_password`, accepts any
 server certificate, cannot verify one, says nothing of why it failed, hangs on a silent server, and
@@ -12,17 +12,24 @@ import math
 import re
 import time
 from dataclasses import replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import SplitResult, unquote
 
+import pymysql
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from zen_mlmd.errors import DatabaseMissingError, NotMlmdError, SchemaVersionError, TlsError
-from zen_mlmd.flavors.base import StoreConfig, tls_implied
-from zen_mlmd.flavors.mysql_probe import MysqlTarget, Probe, probe
+from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, tls_implied
+from zen_mlmd.flavors.mysql_login import MysqlLogin, MysqlTarget, log_in
+from zen_mlmd.flavors.mysql_probe import Probe, probe
+from zen_mlmd.service.base import MetadataService
 from zen_mlmd.service.check import MYSQL, Limits
 from zen_mlmd.service.native import NativeService
+
+if TYPE_CHECKING:
+    from zen_mlmd.service.sql.database import Database
 
 SCHEMA_VERSION = 10
 """Of ml-metadata 1.14 to 1.21."""
@@ -42,8 +49,13 @@ class MysqlConfig(StoreConfig):
         socket: Path of a unix socket, instead of host and port.
         tls: Encrypt the connection; a server that does not is refused.
         ssl_ca: PEM file of the authority that signed the server's certificate.
-        ssl_verify_server_cert: Refused: ml-metadata's client cannot do it.
+        ssl_verify_server_cert: The server's certificate must be valid for `host`, and of `ssl_ca` or, without
+            it, of an authority that this system trusts. The native client cannot do that.
         connect_timeout_s: How long a server that does not answer is waited for.
+        service: `sql` or `native`; `auto` is `sql`, which is faster, logs in to MySQL 8.4 and newer, verifies
+            certificates, and outlives a server that goes away.
+        read_only: Nothing can be written, whoever asks: the server itself refuses. Needs `sql`.
+        timeout_s: How long the server may take for an answer to the SQL service.
     """
 
     flavor: ClassVar[str] = "mysql"
@@ -63,6 +75,9 @@ class MysqlConfig(StoreConfig):
     ssl_cipher: str = ""
     ssl_verify_server_cert: bool = False
     connect_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    service: Literal["auto", "sql", "native"] = "auto"
+    read_only: bool = False
+    timeout_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
 
     @field_validator("database")
     @classmethod
@@ -97,7 +112,20 @@ class MysqlConfig(StoreConfig):
     @model_validator(mode="before")
     @classmethod
     def _tls(cls, fields: Any) -> Any:
-        return tls_implied(fields, "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher")
+        return tls_implied(
+            fields, *("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher", "ssl_verify_server_cert")
+        )
+
+    @model_validator(mode="after")
+    def _native_can(self) -> MysqlConfig:
+        if self.service == "native" and self.read_only:
+            raise ValueError("read_only needs service=sql: ml-metadata's client has no such switch")
+        return self
+
+    @property
+    def parallel_calls(self) -> int:
+        """See `StoreConfig`."""
+        return 1 if self.service == "native" else SQL_CALLS
 
     @property
     def location(self) -> str:
@@ -144,20 +172,56 @@ class MysqlConfig(StoreConfig):
                 options.cipher = "HIGH:!aNULL"
         return config
 
-    def open_service(self, *, create: bool = False, upgrade: bool = False) -> NativeService:
+    def open_service(self, *, create: bool = False, upgrade: bool = False) -> MetadataService:
         """Open the database; `create` makes it, or MLMD's tables among others.
 
         Raises:
             ConnectionFailedError: One of its kinds, each with a remedy.
         """
+        if self.service == "native":
+            return self._open_native(create=create, upgrade=upgrade)
+        state = self._settled()
+        self._judge(state, create=create)
+        if not state.database_exists:
+            probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
+        from zen_mlmd.service.sql.service import open_sql
+
+        # Also when it connects again: whoever empties a database that is in use gets the tables back.
+        return open_sql(self.open_database(create=True), upgrade=upgrade, read_only=self.read_only)
+
+    def open_database(self, *, create: bool = False) -> Database:
+        """Return the database itself; see `StoreConfig.open_database`."""
+        from zen_mlmd.service.sql.create import create as make
+        from zen_mlmd.service.sql.database import Database
+        from zen_mlmd.service.sql.engines import mysql_engine
+        from zen_mlmd.service.sql.learn import learn
+
+        return Database(
+            partial(mysql_engine, self._log_in),
+            location=self.location,
+            learn=make if create and not self.read_only else learn,
+            wait_s=self.wait_s,
+        )
+
+    def _log_in(self, **options: Any) -> MysqlLogin:
+        begin = "SET SESSION TRANSACTION READ ONLY" if self.read_only else ""
+        times = {"connect_timeout_s": self.connect_timeout_s, "timeout_s": self.timeout_s}
+        try:
+            return log_in(self._target(), begin=begin, **times, **options)
+        except pymysql.MySQLError:
+            self._probe()  # says what is wrong
+            raise
+
+    def _open_native(self, *, create: bool, upgrade: bool) -> NativeService:
         if self.ssl_verify_server_cert:
             raise TlsError(
                 f"{self.location}: ml-metadata's MySQL client cannot verify a server's certificate",
-                hint="leave ssl_verify_server_cert out and keep the way to the server closed to others "
-                "(a tunnel, a private network), or put an MLMD gRPC server with TLS beside the database",
+                hint="open it with service=sql, the default; or leave ssl_verify_server_cert out and keep the"
+                " way to the server closed to others (a tunnel, a private network)",
             )
         state = self._settled()
-        self._judge(state, create=create, upgrade=upgrade)
+        self._judge(state, create=create)
+        self._refuse_other_versions(state.schema_version, upgrade=upgrade)
         if not state.database_exists:
             state = probe(self._target(), timeout_s=self.connect_timeout_s, create=True)
         service = NativeService(
@@ -184,7 +248,7 @@ class MysqlConfig(StoreConfig):
             state = self._probe()
         return state
 
-    def _judge(self, state: Probe, *, create: bool, upgrade: bool) -> None:
+    def _judge(self, state: Probe, *, create: bool) -> None:
         if not state.database_exists and not create:
             raise DatabaseMissingError(
                 f"{self.location}: the server has no database of that name",
@@ -196,7 +260,8 @@ class MysqlConfig(StoreConfig):
                 f"{self.location}: the database has {state.tables} tables and none of MLMD's",
                 hint="is it the right database? MLMD's tables are added with open_store(..., create=True)",
             )
-        version = state.schema_version
+
+    def _refuse_other_versions(self, version: int | None, *, upgrade: bool) -> None:
         if version is not None and version > SCHEMA_VERSION:
             raise SchemaVersionError(
                 f"{self.location}: schema {version} is newer than ml-metadata's {SCHEMA_VERSION}",
@@ -205,7 +270,8 @@ class MysqlConfig(StoreConfig):
         if version is not None and version < SCHEMA_VERSION and not upgrade:
             raise SchemaVersionError(
                 f"{self.location}: schema {version} is older than ml-metadata's {SCHEMA_VERSION}",
-                hint="back it up, then open_store(..., upgrade=True) migrates it in place and for ever",
+                hint="service=sql, the default, reads it as it is; or back it up, and open_store(...,"
+                " upgrade=True) migrates it in place and for ever",
             )
 
     @property
@@ -215,7 +281,7 @@ class MysqlConfig(StoreConfig):
 
     def _target(self) -> MysqlTarget:
         return MysqlTarget(
-            host=self._address,
+            host=self._address if self.service == "native" else self.host,
             port=self.port,
             database=self.database,
             user=self.user,
@@ -227,6 +293,8 @@ class MysqlConfig(StoreConfig):
             ssl_cert=self.ssl_cert,
             ssl_key=self.ssl_key,
             ssl_cipher=self.ssl_cipher,
+            native=self.service == "native",
+            verify=self.ssl_verify_server_cert,
         )
 
 

@@ -19,13 +19,11 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import pymysql
-from pymysql.connections import Connection
-from pymysql.constants import CLIENT, CR, ER
+from pymysql.constants import CR, ER
 
 from zen_mlmd.errors import (
     ConnectionFailedError,
@@ -37,30 +35,14 @@ from zen_mlmd.errors import (
     TlsError,
     UnreachableError,
 )
-
-if TYPE_CHECKING:  # generic in its stubs only
-    _Connection = Connection[Any]
-else:
-    _Connection = Connection
-
-NATIVE_PASSWORD = "mysql_native_password"  # noqa: S105 - a plugin's name
-"""The one login plugin that ml-metadata's MySQL client speaks (1.17.1 and 1.21.0, measured)."""
+from zen_mlmd.flavors.mysql_login import PLUGIN_HINT, MysqlLogin, MysqlTarget, any_certificate, context_of
 
 _GRACE_S = 0.25  # for an error that comes at the very end to be told, rather than just the end
 _NAMING_S = 1.0  # for finding out what it is that sends no greeting
 
 _SET_TLS = "set tls, and ssl_ca to the PEM file of the authority that signed the server's certificate"
-_TLS_HINT = (
-    "the server must allow TLS 1.2, as ml-metadata's client speaks no newer one; check ssl_cipher, and"
-    " ssl_cert and ssl_key if the server wants a client certificate"
-)
-_PLUGIN_HINT = (
-    f"make an account for MLMD that is IDENTIFIED VIA {NATIVE_PASSWORD} (MariaDB) or IDENTIFIED WITH"
-    f" {NATIVE_PASSWORD} (MySQL up to 8.3; 8.4 if started with --mysql-native-password=ON; MySQL 9 has it"
-    " no more), or go through an MLMD gRPC server whose own client speaks that plugin. A server may ask"
-    " the same of a user that it does not know: check the user's name too"
-)
-
+_NATIVE_TLS_HINT = "the server must allow TLS 1.2, as ml-metadata's client speaks no newer one; "
+_TLS_HINT = "check ssl_cipher, and ssl_cert and ssl_key if the server wants a client certificate"
 # MariaDB says 1698, access denied without a word of a password, of accounts that take none, and now and
 # then of users that it does not know (measured, 10.11).
 _DENIED_HINT = (
@@ -78,7 +60,7 @@ _MEANINGS: tuple[tuple[tuple[int, ...], type[ConnectionFailedError], str], ...] 
     ((1820, 1862), LoginDeniedError, "the password has expired: ALTER USER ... IDENTIFIED BY ..."),
     ((3118, 4151), LoginDeniedError, "the account is locked: ALTER USER ... ACCOUNT UNLOCK"),
     ((1044, 1142, 1143, 1227), GrantMissingError, "GRANT ALL ON `<database>`.* TO '<user>'@'<host>'"),
-    ((1251, 1275, 1524), LoginPluginError, _PLUGIN_HINT),
+    ((1251, 1275, 1524), LoginPluginError, PLUGIN_HINT),
     ((3159,), TlsError, _SET_TLS),
 )
 _BY_CODE = {code: (kind, hint) for codes, kind, hint in _MEANINGS for code in codes}
@@ -97,39 +79,6 @@ _SPEAKERS = (
 )
 # Answered with one letter: https://www.postgresql.org/docs/current/protocol-message-formats.html
 _POSTGRESQL_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
-
-
-@dataclass(frozen=True)
-class MysqlTarget:
-    """A database, and how to log in to it; `str` gives `user@host:port/database`, without the password.
-
-    Attributes:
-        socket: Path of a Unix socket, used instead of host and port if given.
-        tls: Encrypt; with `ssl_ca` or `ssl_capath` the server's certificate must come from there (its
-            name is not checked), without them any certificate will do.
-        ssl_ca: PEM file of authorities.
-        ssl_capath: Directory of authorities, as OpenSSL's rehash makes it.
-        ssl_cert: PEM file of the client's certificate.
-        ssl_key: PEM file of its key; empty if that is in `ssl_cert`.
-        ssl_cipher: OpenSSL's cipher list.
-    """
-
-    host: str
-    port: int
-    database: str
-    user: str
-    password: str = field(repr=False)
-    socket: str = ""
-    tls: bool = False
-    ssl_ca: str = ""
-    ssl_capath: str = ""
-    ssl_cert: str = ""
-    ssl_key: str = ""
-    ssl_cipher: str = ""
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.user}@{self.socket or f'{host}:{self.port}'}/{self.database}"
 
 
 @dataclass(frozen=True)
@@ -220,7 +169,7 @@ class _Attempt:
         self.offers_tls = False
 
     def probe(self) -> Probe:
-        context = _tls_context(self.target) if self.target.tls else None
+        context = context_of(self.target)
         try:
             connection = self._log_in(context)
         except LoginDeniedError as denied:
@@ -253,12 +202,12 @@ class _Attempt:
     def left_s(self) -> float:
         return max(self.deadline - time.monotonic(), 0.01)
 
-    def _log_in(self, context: ssl.SSLContext | None) -> _NativeLogin:
+    def _log_in(self, context: ssl.SSLContext | None) -> _ProbeLogin:
         stream = self._connect()
         try:
             self._check_greeting(stream)
             self.doing = "logging in"
-            connection = _NativeLogin(self, context)
+            connection = _ProbeLogin(self, context)
             connection.connect(stream)
         except ConnectionFailedError:
             stream.close()
@@ -270,7 +219,7 @@ class _Attempt:
 
     def _gets_in_with_tls(self) -> bool:
         try:
-            self._log_in(_any_certificate()).close()
+            self._log_in(any_certificate(self.target)).close()
         except ConnectionFailedError:
             return False
         return True
@@ -346,7 +295,7 @@ class _Attempt:
                     return answer
         return b""
 
-    def _look(self, connection: _NativeLogin) -> Probe:
+    def _look(self, connection: _ProbeLogin) -> Probe:
         ((version, packet),) = connection.rows("SELECT VERSION(), @@max_allowed_packet")
         exists, tables, begun, schema, rows, collation = True, 0, False, None, 0, ""
         try:
@@ -369,7 +318,7 @@ class _Attempt:
             schema, rows = self._schema(connection)
         return Probe(
             server_version=str(version),
-            plugin=NATIVE_PASSWORD,
+            plugin=connection.spoken,
             tls_cipher=connection.cipher,
             database_exists=exists,
             tables=int(tables),
@@ -380,7 +329,7 @@ class _Attempt:
             collation=str(collation),
         )
 
-    def _schema(self, connection: _NativeLogin) -> tuple[int | None, int]:
+    def _schema(self, connection: _ProbeLogin) -> tuple[int | None, int]:
         try:
             ((version, rows),) = connection.rows("SELECT MAX(schema_version), COUNT(*) FROM MLMDEnv")
         except pymysql.MySQLError as error:
@@ -407,7 +356,8 @@ class _Attempt:
             return self.too_late()
         if isinstance(cause, OSError):  # the stream was open before, so it is TLS that failed
             reason = getattr(cause, "reason", None) or type(cause).__name__
-            return TlsError(f"{self.target}: the TLS handshake failed: {reason}", hint=_TLS_HINT)
+            hint = (_NATIVE_TLS_HINT if self.target.native else "") + _TLS_HINT
+            return TlsError(f"{self.target}: the TLS handshake failed: {reason}", hint=hint)
         if not isinstance(error, pymysql.MySQLError):
             text = f"{self.target}: what listens there does not keep to MySQL's protocol"
             return NotMlmdError(text, hint="check the host and the port")
@@ -428,35 +378,21 @@ class _Attempt:
         return kind(f"{self.target}: {error.args[-1]} ({code}) while {self.doing}", hint=hint)
 
 
-class _NativeLogin(_Connection):
-    """A connection that logs in as ml-metadata's client does, and in no other way."""
-
-    server_capabilities: int
-    _sock: socket.socket | None
+class _ProbeLogin(MysqlLogin):
+    """A login that ends in time."""
 
     def __init__(self, attempt: _Attempt, context: ssl.SSLContext | None) -> None:
-        target, timeout_s = attempt.target, attempt.left_s()
+        timeout_s = attempt.left_s()
         super().__init__(
-            user=target.user,
-            # As bytes: PyMySQL takes text for Latin-1, and quotes in its error what does not fit.
-            password=target.password.encode("utf-8", "surrogateescape"),
-            host=target.host,
+            attempt.target,
+            context,
             charset="utf8mb4",
             autocommit=None,
             read_timeout=timeout_s,
             write_timeout=timeout_s,
-            ssl=context,
-            ssl_disabled=context is None,
             defer_connect=True,
         )
         self._attempt = attempt
-        self._encrypt = context is not None
-
-    @property
-    def cipher(self) -> str:
-        """The connection's cipher; empty if it is not encrypted."""
-        used = self._sock.cipher() if isinstance(self._sock, ssl.SSLSocket) else None
-        return used[0] if used else ""
 
     def rows(self, statement: str) -> tuple[tuple[Any, ...], ...]:
         """Run a statement and return its rows."""
@@ -465,27 +401,10 @@ class _NativeLogin(_Connection):
             return tuple(cursor.fetchall())
 
     def _get_server_information(self) -> None:
-        """Take the greeting; before the answer is made from it."""
-        super()._get_server_information()  # type: ignore[misc]
-        self._attempt.offers_tls = bool(self.server_capabilities & CLIENT.SSL)
-        if self._encrypt and not self._attempt.offers_tls:  # PyMySQL before 1.2 would go on in clear
-            raise TlsError(
-                f"{self._attempt.target}: tls is set, but the server offers no TLS",
-                hint="set ssl_cert and ssl_key in the server's configuration, or reach it through a tunnel",
-            )
-        # The plugin that the server prefers; with sha256_password PyMySQL would send the password.
-        self._auth_plugin_name = NATIVE_PASSWORD
-
-    def _process_auth(self, plugin_name: bytes, *rest: Any) -> Any:
-        """Answer a demand for another plugin."""
-        if plugin_name != NATIVE_PASSWORD.encode():
-            name = plugin_name.decode("ascii", "replace")
-            raise LoginPluginError(
-                f"{self._attempt.target}: the server wants {name} for this login, which ml-metadata's MySQL"
-                " client does not speak",
-                hint=_PLUGIN_HINT,
-            )
-        return super()._process_auth(plugin_name, *rest)  # type: ignore[misc]
+        try:
+            super()._get_server_information()
+        finally:
+            self._attempt.offers_tls = self.offers_tls
 
 
 def _connected(family: int, address: Any, timeout_s: float) -> socket.socket:
@@ -514,55 +433,9 @@ def _code(error: Exception) -> int:
     return error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
 
-def _any_certificate() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_2  # as ml-metadata's client (measured)
-    return context
-
-
 def _client_hello() -> bytes:
-    hello = ssl.MemoryBIO()
+    hello, context = ssl.MemoryBIO(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
     with contextlib.suppress(ssl.SSLWantReadError):
-        _any_certificate().wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+        context.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
     return hello.read()
-
-
-def _tls_context(target: MysqlTarget) -> ssl.SSLContext:
-    """Return what encrypts the connection.
-
-    Raises:
-        TlsError: A file cannot be read or does not hold what it should; no cipher of that name.
-    """
-    context = _any_certificate()
-    if target.ssl_capath and not Path(target.ssl_capath).is_dir():  # OpenSSL does not mind
-        raise TlsError(
-            f"{target}: ssl_capath={target.ssl_capath} is no directory", hint="name a directory of PEM files"
-        )
-    if target.ssl_key and not target.ssl_cert:
-        raise TlsError(f"{target}: ssl_key is set without ssl_cert", hint="set both, or neither")
-    setting = "ssl_ca"
-    try:
-        for setting in ("ssl_ca", "ssl_cert", "ssl_key"):
-            if path := getattr(target, setting):
-                Path(path).read_bytes()
-        setting = "ssl_ca"
-        if target.ssl_ca or target.ssl_capath:
-            context.load_verify_locations(target.ssl_ca or None, target.ssl_capath or None)
-            context.verify_mode = ssl.CERT_REQUIRED
-        setting = "ssl_cert"
-        if target.ssl_cert:
-            # Without a passphrase OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(target.ssl_cert, target.ssl_key or None, password="")
-        setting = "ssl_cipher"
-        if target.ssl_cipher:
-            context.set_ciphers(target.ssl_cipher)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not readable"
-        raise TlsError(
-            f"{target}: {setting}={getattr(target, setting)} is of no use: {reason}",
-            hint="ssl_ca, ssl_cert and ssl_key are readable PEM files, the key without a passphrase and that"
-            " of the certificate; ssl_cipher is a cipher list of OpenSSL",
-        ) from error
-    return context

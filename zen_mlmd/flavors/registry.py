@@ -10,15 +10,18 @@ from zen_mlmd.errors import ConfigError
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.flavors.kubeflow import KubeflowConfig
 from zen_mlmd.flavors.mysql import MysqlConfig
+from zen_mlmd.flavors.postgresql import PostgresqlConfig
 from zen_mlmd.flavors.sqlite import SqliteConfig
 
 FLAVORS: dict[str, type[StoreConfig]] = {
-    config.flavor: config for config in (SqliteConfig, MysqlConfig, KubeflowConfig)
+    config.flavor: config for config in (SqliteConfig, MysqlConfig, PostgresqlConfig, KubeflowConfig)
 }
 
 _SCHEMES = {scheme: config for config in FLAVORS.values() for scheme in config.schemes}
 _PASSWORD = re.compile(r":.*@", re.DOTALL)
-_EXAMPLES = "sqlite:///metadata.db, mysql://user@host/metadb, kubeflow://host:8080"
+_EXAMPLES = (
+    "sqlite:///metadata.db, mysql://user@host/metadb, postgresql://user@host/metadb, kubeflow://host:8080"
+)
 
 
 def config_from_url(url: str | Path) -> StoreConfig:

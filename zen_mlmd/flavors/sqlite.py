@@ -18,9 +18,15 @@ from urllib.parse import SplitResult, unquote
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import field_validator
 
-from zen_mlmd.errors import ConfigError, DatabaseMissingError, GrantMissingError, NotMlmdError
+from zen_mlmd.errors import (
+    ConfigError,
+    DatabaseMissingError,
+    GrantMissingError,
+    NotMlmdError,
+    SchemaVersionError,
+)
 from zen_mlmd.flavors.base import StoreConfig
-from zen_mlmd.service.base import is_read_only, is_shut
+from zen_mlmd.service.base import MetadataService, is_read_only, is_shut
 from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.native import NativeService, lacks_tables, try_opening
 from zen_mlmd.values import is_plain_text
@@ -40,6 +46,9 @@ class SqliteConfig(StoreConfig):
         path: The file; `:memory:` for none.
         read_only: Never write the file.
         journal_mode: Of a file that is made anew; an existing one keeps its own.
+        service: `native` or `sql`, the latter in a process of its own, for two SQLite libraries in one
+            process corrupt a file that both have open; `auto` is `native`, and `sql` for a file of an older
+            schema, which is read as it is.
     """
 
     flavor: ClassVar[str] = "sqlite"
@@ -48,6 +57,7 @@ class SqliteConfig(StoreConfig):
     path: str
     read_only: bool = False
     journal_mode: Literal["wal", "delete"] = "wal"
+    service: Literal["auto", "native", "sql"] = "auto"
 
     @field_validator("path", mode="before")
     @classmethod
@@ -93,7 +103,7 @@ class SqliteConfig(StoreConfig):
         config.sqlite.connection_mode = _Mode.READONLY if self.read_only else _Mode.READWRITE_OPENCREATE
         return config
 
-    def open_service(self, *, create: bool = False, upgrade: bool = False) -> NativeService:
+    def open_service(self, *, create: bool = False, upgrade: bool = False) -> MetadataService:
         """Open the file; one that is not there is made, unless `read_only`.
 
         Args:
@@ -104,18 +114,42 @@ class SqliteConfig(StoreConfig):
             DatabaseMissingError: Its folder does not exist, or it is to be only read and not there.
             GrantMissingError: You may not read it, or not write in its folder.
             NotMlmdError: The file is something else.
-            SchemaVersionError: Its schema is another than ml-metadata's.
+            SchemaVersionError: Its schema is another than ml-metadata's, and cannot be read either.
         """
         if self.path == ":memory:":
-            service = NativeService(self.connection_config(), location=self.location)
-            service.open(writes=False)
-            return service
+            return self._open_in_memory()
         try:
             self._look()
         except OSError as error:
             kind = GrantMissingError if isinstance(error, PermissionError) else NotMlmdError
             raise kind(f"{self.location}: {error.strerror}", hint="is the path right?") from None
-        return self._open_to_read() if self.read_only else self._open_to_write(create=create, upgrade=upgrade)
+        if self.service == "sql":
+            return self._open_sql(create=create, upgrade=upgrade)
+        try:
+            if self.read_only:
+                return self._open_to_read()
+            return self._open_to_write(create=create, upgrade=upgrade)
+        except SchemaVersionError:
+            if self.service == "native":
+                raise
+        return self._open_sql(create=create, upgrade=upgrade)
+
+    def _open_in_memory(self) -> MetadataService:
+        if self.service == "sql":
+            from zen_mlmd.service.sql.service import open_sql
+
+            return open_sql(self.open_database(create=True))
+        service = NativeService(self.connection_config(), location=self.location)
+        service.open(writes=False)
+        return service
+
+    def _open_sql(self, *, create: bool, upgrade: bool) -> MetadataService:
+        from zen_mlmd.flavors.sqlite_process import SqliteProcessService
+
+        self._make()
+        service = SqliteProcessService(self, create=create, upgrade=upgrade)
+        service.open()
+        return service
 
     def open_database(self, *, create: bool = False) -> Database:
         """Return the file as Python's SQLite sees it: never beside ml-metadata in one process."""
@@ -127,11 +161,12 @@ class SqliteConfig(StoreConfig):
         from zen_mlmd.service.sql.learn import learn
 
         create = create and not self.read_only
+        alone = self.read_only or self.path == ":memory:"
         return Database(
             partial(sqlite_engine, self.path, read_only=self.read_only, create=create),
             location=self.location,
             learn=make if create else learn,
-            write_lock=None if self.read_only else WriteLock(self.path, timeout_s=self.wait_s),
+            write_lock=None if alone else WriteLock(self.path, timeout_s=self.wait_s),
             wait_s=self.wait_s,
         )
 
@@ -144,7 +179,7 @@ class SqliteConfig(StoreConfig):
             write_lock=lock,
             upgrade=upgrade,
             wait_s=self.wait_s,
-            identity=self._identity,
+            identity=self.identity,
         )
         new = not Path(self.path).exists()
         said = "" if new else self._said_to_a_reader()
@@ -164,7 +199,7 @@ class SqliteConfig(StoreConfig):
 
     def _open_to_read(self) -> NativeService:
         config = self.connection_config()
-        service = NativeService(config, location=self.location, wait_s=self.wait_s, identity=self._identity)
+        service = NativeService(config, location=self.location, wait_s=self.wait_s, identity=self.identity)
         said = "" if self._may_make_files() else self._said_to_a_reader()
         if is_read_only(said) or is_shut(said):
             # In WAL mode even a reader makes files, unless SQLite is told that nobody writes.
@@ -223,7 +258,8 @@ class SqliteConfig(StoreConfig):
         except OSError:
             return 0
 
-    def _identity(self) -> tuple[int, ...] | None:
+    def identity(self) -> tuple[int, ...] | None:
+        """Return what tells this file from another of its name; None if there is none."""
         try:
             found = os.stat(self.path)  # noqa: PTH116 - before each call: 5x faster
         except OSError:

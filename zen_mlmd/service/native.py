@@ -101,7 +101,7 @@ class NativeService(base.MetadataService):
         self._config = config.SerializeToString()
         self._migration = mlmd.MigrationOptions(enable_upgrade_migration=upgrade).SerializeToString()
         self._probe = probe
-        self._limits = limits
+        self.limits = limits
         self._write_lock = write_lock
         self._wait_s = wait_s
         self._identity = identity
@@ -121,7 +121,7 @@ class NativeService(base.MetadataService):
             return self._lacking(method, request)
         data = request.SerializeToString()
         if not reads or needs_look(data):
-            check_request(method, request, self._limits)
+            check_request(method, request, self.limits)
         data, text, code = self._exchange(run, data, reads=reads)
         if code:
             raise self._error(code, text, method)
@@ -131,7 +131,7 @@ class NativeService(base.MetadataService):
 
     def check(self, method: str, request: Any) -> None:
         """Refuse what this database cannot keep; see `MetadataService.check`."""
-        check_request(method, request, self._limits)
+        check_request(method, request, self.limits)
 
     def forward(self, method: str, data: bytes) -> bytes:
         """Send a request's bytes; see `MetadataService.forward`."""
@@ -140,7 +140,7 @@ class NativeService(base.MetadataService):
             request = base.parse_request(method, data)
             if run is None:
                 return self._forward_lacking(method, request)
-            check_request(method, request, self._limits)
+            check_request(method, request, self.limits)
         try:
             answer, text, code = self._exchange(run, data, reads=reads)
         except ContentionError as error:

@@ -8,6 +8,7 @@ import types
 from typing_extensions import Self
 
 from zen_mlmd.service.base import Refusal
+from zen_mlmd.service.sql.session import Session
 
 
 class Batch(abc.ABC):
@@ -17,7 +18,9 @@ class Batch(abc.ABC):
     cannot be written, that is what it tells.
     """
 
-    _has_failed = False
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._has_failed = False
 
     def flush(self) -> None:
         """Write what was put.
@@ -41,5 +44,8 @@ class Batch(abc.ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        if error is None or (isinstance(error, Refusal) and not self._has_failed):
+        if error is None:
             self.flush()
+        elif isinstance(error, Refusal) and not self._has_failed:
+            self.flush()
+            self._session.send()

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import sqlalchemy as sa
-
 from zen_mlmd.service.base import ABORTED, ALREADY_EXISTS, INVALID_ARGUMENT, NOT_FOUND, Refusal
+from zen_mlmd.service.sql import dml
 from zen_mlmd.service.sql.edge_writing import existing
 from zen_mlmd.service.sql.node_rows import Node
 from zen_mlmd.service.sql.node_writing import NodeWriter
+from zen_mlmd.service.sql.outbox import Question
 from zen_mlmd.service.sql.refusals import RaceLostError
-from zen_mlmd.service.sql.schema import Schema
 from zen_mlmd.service.sql.session import Session
 
 _Key = tuple[int, str]
@@ -25,13 +24,19 @@ class ContextWriter(NodeWriter):
     def __init__(self, session: Session, contexts: Sequence[Any], options: Any) -> None:
         super().__init__(session, "Context")
         self._contexts = contexts
+        self._known: dict[_Key, int] = {}
         self._reuses: bool = options.reuse_context_if_already_exist
         self._is_forced: bool = getattr(options, "force_reuse_context", False)
 
-    def lock(self, messages: Iterable[Any]) -> None:
-        """See `NodeWriter`; those of which only the id is looked at need not be."""
-        if not self._is_forced:
-            super().lock(messages)
+    def locking(self, messages: Iterable[Any]) -> list[Question]:
+        """See `NodeWriter`; those of which only the id is looked at need not be locked."""
+        return [] if self._is_forced else super().locking(messages)
+
+    def reading(self, messages: Iterable[Any], paths: Sequence[str] = ()) -> list[Question]:
+        """See `NodeWriter`; looks for those to be reused, too."""
+        messages = list(messages)
+        own = [] if self._is_forced else super().reading(messages, paths)
+        return [*own, *self._looking(messages)] if self._reuses else own
 
     def put(self, *, is_checked: bool = False) -> list[int]:
         """Make and change them, and return their ids in order.
@@ -43,7 +48,7 @@ class ContextWriter(NodeWriter):
             Refusal: One says too little, does not fit its type, or is there already and may not be reused.
             RaceLostError: Another writer has made one that was not there.
         """
-        known: dict[_Key, int | Node] = dict(self._found()) if self._reuses else {}
+        known: dict[_Key, int | Node] = dict(self._known)
         numbers: list[int | Node] = []
         with self:
             for context in self._contexts:
@@ -65,38 +70,33 @@ class ContextWriter(NodeWriter):
                         known[key] = numbers[-1]
         return [each.id if isinstance(each, Node) else each for each in numbers]
 
-    def flush(self) -> None:
-        """See `Batch`."""
-        try:
-            super().flush()
-        except Refusal as refusal:
-            if not self._reuses or refusal.code != ALREADY_EXISTS:
-                raise
-            text = "Concurrent creation of the same context at the first time. Retry the transaction to reuse"
-            raise RaceLostError(Refusal(ABORTED, f"{text} the context: {refusal.text}")) from None
+    def taken(self, nodes: Sequence[Node]) -> Exception:
+        """See `NodeWriter`."""
+        refusal = self.already_there(nodes)
+        if not self._reuses:
+            return refusal
+        text = "Concurrent creation of the same context at the first time. Retry the transaction to reuse"
+        return RaceLostError(Refusal(ABORTED, f"{text} the context: {refusal.text}"))
 
     def _check_there(self, number: int) -> None:
         if number not in existing(self._session, "Context", [number]):
             raise Refusal(NOT_FOUND, f"Results missing for ids: {{{number}}}. Found results for {{}}")
 
-    def _found(self) -> dict[_Key, int]:
-        wanted = {(each.type_id, each.name) for each in self._contexts if not each.HasField("id")}
+    def _looking(self, contexts: Iterable[Any]) -> list[Question]:
+        wanted = {(each.type_id, each.name) for each in contexts if not each.HasField("id")}
         if not wanted:
-            return {}
-        parameters = {"type_ids": list({key[0] for key in wanted}), "names": list({key[1] for key in wanted})}
-        rows = self._session.rows(self._session.schema.made(_of_names), parameters)
-        found = {(type_id, name): number for number, type_id, name in rows}
-        others = {type_id: name for type_id, name in found if name not in parameters["names"]}
-        for type_id, name in wanted - found.keys():
-            if type_id in others:
-                text = f"Context {others[type_id]!r} and {name!r} have one name to this database"
-                raise Refusal(ALREADY_EXISTS, text)
-        return {key: number for key, number in found.items() if key in wanted}
+            return []
 
+        def take(rows: Sequence[Any]) -> None:
+            found = {(type_id, name): number for number, type_id, name in rows}
+            others = {type_id: name for type_id, name in found if name not in names}
+            for type_id, name in wanted - found.keys():
+                if type_id in others:
+                    text = f"Context {others[type_id]!r} and {name!r} have one name to this database"
+                    raise Refusal(ALREADY_EXISTS, text)
+            self._known.update((key, number) for key, number in found.items() if key in wanted)
 
-def _of_names(schema: Schema) -> sa.Select[Any]:
-    context = schema.table("Context").c
-    type_ids: sa.BindParameter[Any] = sa.bindparam("type_ids", expanding=True)
-    names: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
-    condition = context.type_id.in_(type_ids) & context.name.in_(names)
-    return sa.select(context.id, context.type_id, context.name).where(condition)
+        types, names = ({key[each] for key in wanted} for each in (0, 1))
+        where = (("type_id", len(types)), ("name", len(names)))
+        sql = dml.select(self._session.dialect, "Context", ("id", "type_id", "name"), where)
+        return [Question(sql, (*types, *names), take)]

@@ -145,8 +145,7 @@ class Database:
                 result = work(session)
                 if writes:
                     committing = True
-                    connection.commit()
-                    session.committed()
+                    session.commit()
                 return result
         except sa.exc.DBAPIError as error:
             raise self._explained(error, committing=committing) from None

@@ -11,12 +11,9 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 from zen_mlmd.service.base import ALREADY_EXISTS, INVALID_ARGUMENT, Refusal
 from zen_mlmd.service.sql.batch import Batch
-from zen_mlmd.service.sql.refusals import DuplicateError
 from zen_mlmd.service.sql.schema import Schema, id_column
 from zen_mlmd.service.sql.session import Session, among
 
-_EVENT: Final = ("artifact_id", "execution_id", "type", "milliseconds_since_epoch")
-_PATH: Final = ("event_id", "is_index_step", "step_index", "step_key")
 _LINKS: Final = {"Artifact": "Attribution", "Execution": "Association"}
 
 
@@ -24,7 +21,7 @@ class EventWriter(Batch):
     """The events that a request makes, with their paths."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        super().__init__(session)
         self._events: list[Any] = []
 
     def put(self, event: Any) -> None:
@@ -39,18 +36,13 @@ class EventWriter(Batch):
     def write(self) -> None:
         """See `Batch`."""
         events, self._events = self._events, []
-        rows = [(each.artifact_id, each.execution_id, each.type, self._time(each)) for each in events]
-        try:
-            ids = self._session.insert("Event", _EVENT, rows)
-        except DuplicateError:
-            which = str(events[0]) if len(events) == 1 else f"one of {len(events)}"
-            raise Refusal(ALREADY_EXISTS, f"Given event already exists: {which}") from None
-        steps = [
-            (number, *step)
-            for number, event in zip(ids, events, strict=True)
-            for step in _steps(event.path.steps)
-        ]
-        self._session.insert("EventPath", _PATH, steps)
+        which = str(events[0]) if len(events) == 1 else f"one of {len(events)}"
+        refusal = Refusal(ALREADY_EXISTS, f"Given event already exists: {which}")
+        self._session.insert_events(
+            [(each.artifact_id, each.execution_id, each.type, self._time(each)) for each in events],
+            [list(_steps(each.path.steps)) for each in events],
+            on_duplicate=lambda: refusal,
+        )
 
     def _time(self, event: Any) -> int:
         given: int = event.milliseconds_since_epoch
@@ -154,10 +146,8 @@ def _put_parent_contexts(session: Session, request: Any) -> Any:
             raise Refusal(ALREADY_EXISTS, f"Given parent_context already exists: {link}")
         parents[child].add(parent)
         rows.append((child, parent))
-    try:
-        session.insert("ParentContext", ("context_id", "parent_context_id"), rows)
-    except DuplicateError:
-        raise Refusal(ALREADY_EXISTS, "Given parent_context already exists") from None
+    taken = Refusal(ALREADY_EXISTS, "Given parent_context already exists")
+    session.insert("ParentContext", ("context_id", "parent_context_id"), rows, on_duplicate=lambda: taken)
     return rpc.PutParentContextsResponse()
 
 

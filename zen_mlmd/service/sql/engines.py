@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-BUSY_S = 2.0
+from zen_mlmd.service.sql.outbox import COMMITTED
+
+POOL: Final = 8
+"""Connections that are kept, and how many more there may be for a while: of one process to one database."""
+
+BUSY_S: Final = 2.0
 """How long SQLite itself waits for another connection's lock."""
 
 
@@ -33,8 +39,8 @@ def sqlite_engine(
             "sqlite://",
             poolclass=sa.pool.QueuePool,
             creator=lambda: _sqlite_connect(uri),
-            pool_size=4,
-            max_overflow=12,
+            pool_size=POOL,
+            max_overflow=POOL,
         )
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -59,49 +65,60 @@ def _begin_sqlite(connection: Connection) -> None:
 _STRICT = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
 
 
-def mysql_engine(connect: dict[str, Any]) -> Engine:
+def mysql_engine(connect: Callable[..., Any]) -> Engine:
     """Return an engine on a MySQL or MariaDB database.
 
     The session's character set is latin1 while UTF-8 goes over the line, as ml-metadata's client has it:
     whatever the columns' own set is, each byte comes back, and both read what the other wrote.
 
     Args:
-        connect: Arguments of `pymysql.connect`: host, port, user, password, database, ssl, time limits.
+        connect: `pymysql.connect` with what it takes to reach the database; given the rest here.
     """
 
     def creator() -> Any:
         import pymysql
 
-        made = pymysql.connect(**connect, charset="latin1", autocommit=False, sql_mode=_STRICT)
+        made = connect(
+            charset="latin1",
+            autocommit=False,
+            sql_mode=_STRICT,
+            client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS,  # see `outbox`
+        )
         made.encoding = "utf8"
         return made
 
-    return sa.create_engine(
-        "mysql+pymysql://", creator=creator, pool_size=4, max_overflow=12, pool_recycle=1800, **_NO_RESET
+    engine = sa.create_engine(
+        "mysql+pymysql://",
+        creator=creator,
+        pool_size=POOL,
+        max_overflow=POOL,
+        pool_recycle=1800,
+        **_NO_RESET,
     )
+    engine.dialect.do_commit = _commit  # type: ignore[method-assign,assignment]
+    return engine
+
+
+def _commit(connection: Any) -> None:
+    if not connection.info.pop(COMMITTED, False):
+        connection.commit()
 
 
 _NO_RESET: dict[str, Any] = {"pool_reset_on_return": None}
 """Each transaction is ended by whoever began it: a ROLLBACK behind its COMMIT is a wait for nothing."""
 
 
-def postgresql_engine(connect: dict[str, Any]) -> Engine:
+def postgresql_engine(connect: Callable[[], Any]) -> Engine:
     """Return an engine on a PostgreSQL database.
 
     Args:
-        connect: Arguments of `psycopg.connect`: host, port, user, password, dbname, sslmode and so on.
+        connect: `psycopg.connect` with what it takes to reach the database.
     """
-
-    def creator() -> Any:
-        import psycopg
-
-        return psycopg.connect(**connect)
-
     return sa.create_engine(
         "postgresql+psycopg://",
-        creator=creator,
-        pool_size=4,
-        max_overflow=12,
+        creator=connect,
+        pool_size=POOL,
+        max_overflow=POOL,
         isolation_level="REPEATABLE READ",
         **_NO_RESET,
     )

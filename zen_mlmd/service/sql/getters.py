@@ -67,10 +67,11 @@ def _by_type_and_name(kind: str, session: Session, request: Any) -> Any:
     statement = session.schema.made(_select_named, kind, versioned)
     if not versioned:
         del values["version"]
-    for node in _rows(session, kind, statement, values):
-        if node.name == values["name"] and node.type == values["type"]:
-            getattr(response, kind.lower()).CopyFrom(node)
-            break
+    nodes = list(_rows(session, kind, statement, values))
+    # A database may take other names for this one, as ml-metadata does there.
+    exact = [each for each in nodes if each.name == values["name"] and each.type == values["type"]]
+    for node in (exact or nodes)[:1]:
+        getattr(response, kind.lower()).CopyFrom(node)
     return response
 
 

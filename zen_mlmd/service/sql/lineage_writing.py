@@ -10,7 +10,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from zen_mlmd.service.base import INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, Refusal
 from zen_mlmd.service.sql.context_writing import ContextWriter
 from zen_mlmd.service.sql.edge_writing import EventWriter, write_links
-from zen_mlmd.service.sql.node_writing import NodeWriter
+from zen_mlmd.service.sql.node_writing import NodeWriter, lock_together
 from zen_mlmd.service.sql.session import Session
 from zen_mlmd.service.sql.types import types_of_ids
 from zen_mlmd.service.sql.writing import ArtifactWriter
@@ -29,8 +29,7 @@ def _put_lineage_subgraph(session: Session, request: Any) -> Any:
         ("Execution", executions, request.executions),
         ("Context", contexts, request.contexts),
     )
-    for _, writer, messages in kinds:
-        writer.lock(messages)
+    lock_together(((writer, messages) for _, writer, messages in kinds), session)
     for kind, writer, messages in kinds:
         _check_nodes(session, kind, writer, messages)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from zen_mlmd.service.sql import dml
+from zen_mlmd.service.sql.outbox import OnDuplicate, Question
 from zen_mlmd.service.sql.schema import Schema, id_column
-from zen_mlmd.service.sql.session import Session, among
-from zen_mlmd.service.sql.values import VALUE_COLUMNS, Encoded, as_bytes
+from zen_mlmd.service.sql.session import BATCH, Session
+from zen_mlmd.service.sql.values import VALUE_COLUMNS, Encoded, as_bytes, as_encoded
 
 OWN: Final = {
     "Artifact": ("uri", "state", "name", "external_id"),
@@ -26,9 +28,8 @@ SETTABLE: Final = {
 }
 """Those that an update sets: the name of an artifact or execution is for ever."""
 
-_TIMES: Final = ("create_time_since_epoch", "last_update_time_since_epoch")
-_KEYS: Final = 1000
-"""Properties that one DELETE names."""
+_UPDATED: Final = "last_update_time_since_epoch"
+_TIMES: Final = ("create_time_since_epoch", _UPDATED)
 
 Key = tuple[str, bool]
 """A property's name, and whether it is a custom one."""
@@ -63,15 +64,66 @@ class Node:
         return self.number
 
 
-def lock_nodes(session: Session, kind: str, ids: Iterable[int]) -> dict[int, Node]:
-    """Read nodes without their properties, and keep others from changing them; some may not be there."""
+def locking(session: Session, kind: str, ids: Iterable[int], into: dict[int, Node]) -> list[Question]:
+    """Return what to ask for nodes without their properties, so that nobody else changes them meanwhile.
+
+    Args:
+        session: The transaction.
+        kind: Artifact, Execution or Context.
+        ids: Of the nodes; some may not be there.
+        into: Gets them.
+    """
     own = OWN[kind]
-    found = {}
-    for row in session.rows_of_ids(session.schema.made(_locked, kind), ids):
-        number, type_id, updated_ms, *columns = row
-        node = Node(type_id, dict(zip(own, columns, strict=True)), number=number, updated_ms=updated_ms)
-        found[number] = node
-    return found
+
+    def take(rows: Sequence[Any]) -> None:
+        for number, type_id, updated_ms, *columns in rows:
+            node = Node(type_id, dict(zip(own, columns, strict=True)), number=number, updated_ms=updated_ms)
+            into[number] = node
+
+    return _of_ids(session, kind, ("id", "type_id", _UPDATED, *own), ids, lock="write", take=take)
+
+
+def reading_properties(
+    session: Session, kind: str, ids: Iterable[int], into: Mapping[int, Node], *, is_late: bool = False
+) -> list[Question]:
+    """Return what to ask, behind `locking`, for the properties of nodes.
+
+    Args:
+        session: The transaction.
+        kind: Artifact, Execution or Context.
+        ids: As for `locking`.
+        into: The nodes that are there.
+        is_late: Something was read before they were locked: MySQL would show what was there then.
+    """
+
+    def take(rows: Sequence[Any]) -> None:
+        for number, name, is_custom, *columns in rows:
+            node = into.get(number)
+            if node is not None:
+                value = as_encoded(session.dialect, columns)
+                node.stored[name, bool(is_custom)] = node.properties[name, bool(is_custom)] = value
+
+    wanted = (id_column(kind), "name", "is_custom_property", *VALUE_COLUMNS)
+    lock = "read" if is_late else ""
+    return _of_ids(session, f"{kind}Property", wanted, ids, lock=lock, take=take)
+
+
+def _of_ids(
+    session: Session,
+    table: str,
+    columns: tuple[str, ...],
+    ids: Iterable[int],
+    *,
+    lock: str,
+    take: Callable[[Sequence[Any]], None],
+) -> list[Question]:
+    """Ask for the rows of which the first column is one of some ids."""
+    wanted = sorted(set(ids))
+    batches = (wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH))
+    return [
+        Question(dml.select(session.dialect, table, columns, ((columns[0], len(batch)),), lock), batch, take)
+        for batch in batches
+    ]
 
 
 def ids_of_external_ids(session: Session, kind: str, external_ids: Iterable[str]) -> dict[str, int]:
@@ -82,75 +134,46 @@ def ids_of_external_ids(session: Session, kind: str, external_ids: Iterable[str]
     return {external_id: number for external_id, number in rows if external_id in wanted}
 
 
-def read_properties(session: Session, kind: str, nodes: Iterable[Node], *, is_late: bool) -> None:
-    """Fill in what nodes that are locked have of properties.
+def insert_nodes(session: Session, kind: str, nodes: Sequence[Node], on_duplicate: OnDuplicate) -> None:
+    """Write new nodes with their properties, and give them their ids.
 
     Args:
         session: The transaction.
         kind: Artifact, Execution or Context.
-        nodes: Whose.
-        is_late: Something was read before they were locked: MySQL would show what was there then.
-    """
-    by_id = {node.id: node for node in nodes}
-    statement = session.schema.made(_properties_of, kind, "lock" if is_late else "")
-    for row in session.rows_of_ids(statement, by_id):
-        number, name, is_custom, *columns = row
-        by_id[number].stored[name, bool(is_custom)] = tuple(columns)
-    for node in by_id.values():
-        node.properties = dict(node.stored)
-
-
-def insert_nodes(session: Session, kind: str, nodes: Sequence[Node]) -> None:
-    """Write new nodes with their properties, and give them their ids.
-
-    Raises:
-        DuplicateError: Something of them is another node's.
+        nodes: Any number.
+        on_duplicate: As for `Session.insert`: something of them is another node's.
     """
     now, own = session.now_ms, OWN[kind]
     rows = [(node.type_id, *(node.columns[name] for name in own), now, now) for node in nodes]
-    ids = session.insert(kind, ("type_id", *own, *_TIMES), rows)
+    ids = session.insert_for_ids(kind, ("type_id", *own, *_TIMES), rows, on_duplicate=on_duplicate)
     for node, number in zip(nodes, ids, strict=True):
         node.number, node.updated_ms = number, now
-    _insert_properties(session, kind, nodes)
+    _insert_properties(session, kind, nodes, on_duplicate)
 
 
-def update_nodes(session: Session, kind: str, nodes: Sequence[Node]) -> None:
-    """Write what is touched of nodes that are locked.
-
-    Raises:
-        DuplicateError: Something of them is another node's.
-    """
-    _delete_old_properties(session, kind, nodes)
-    _insert_properties(session, kind, nodes)
-    names = SETTABLE[kind]
-    times: dict[int, list[int]] = {}
-    for node in nodes:
-        if node.is_changed:
-            values = {f"new_{name}": node.columns[name] for name in names}
-            session.run(
-                session.schema.made(_update, kind), {"number": node.id, "ms": node.updated_ms, **values}
-            )
-        else:
-            times.setdefault(node.updated_ms, []).append(node.id)
-        node.is_touched = node.is_changed = False
-    for ms, ids in times.items():
-        session.run(session.schema.made(_touch, kind), {"ids": ids, "ms": ms})
-
-
-def _delete_old_properties(session: Session, kind: str, nodes: Iterable[Node]) -> None:
+def update_nodes(session: Session, kind: str, nodes: Sequence[Node], on_duplicate: OnDuplicate) -> None:
+    """Write what is touched of nodes that are locked; see `insert_nodes`."""
     gone = [
         (node.id, *key)
         for node in nodes
         for key, value in node.stored.items()
         if node.properties.get(key) is not value
     ]
-    statement = session.schema.made(_delete_properties, kind)
-    for start in range(0, len(gone), _KEYS):
-        keys = gone[start : start + _KEYS]
-        session.run(statement, {"ids": list(dict.fromkeys(key[0] for key in keys)), "keys": keys})
+    session.delete(f"{kind}Property", (id_column(kind), "name", "is_custom_property"), gone)
+    _insert_properties(session, kind, nodes, on_duplicate)
+    times: dict[int, list[int]] = {}
+    for node in nodes:
+        if node.is_changed:
+            values = {name: node.columns[name] for name in SETTABLE[kind]}
+            session.update(kind, {**values, _UPDATED: node.updated_ms}, [node.id], on_duplicate=on_duplicate)
+        else:
+            times.setdefault(node.updated_ms, []).append(node.id)
+        node.is_touched = node.is_changed = False
+    for ms, ids in times.items():
+        session.update(kind, {_UPDATED: ms}, ids)
 
 
-def _insert_properties(session: Session, kind: str, nodes: Iterable[Node]) -> None:
+def _insert_properties(session: Session, kind: str, nodes: Iterable[Node], on_duplicate: OnDuplicate) -> None:
     columns = (id_column(kind), "name", "is_custom_property", *VALUE_COLUMNS)
     has_bytes = session.dialect == "postgresql"
     rows = []
@@ -162,44 +185,10 @@ def _insert_properties(session: Session, kind: str, nodes: Iterable[Node]) -> No
             if stored.get(key) is not value
         ]
         node.stored = dict(node.properties)
-    session.insert(f"{kind}Property", columns, rows)
-
-
-def _locked(schema: Schema, kind: str) -> sa.Select[Any]:
-    number = schema.table(kind).c.id
-    columns = schema.columns(kind, ("id", "type_id", "last_update_time_since_epoch", *OWN[kind]))
-    return sa.select(*columns).where(among(number)).order_by(number).with_for_update()
+    session.insert(f"{kind}Property", columns, rows, on_duplicate=on_duplicate)
 
 
 def _of_external_ids(schema: Schema, kind: str) -> sa.Select[Any]:
     node = schema.table(kind).c
     wanted: sa.BindParameter[Any] = sa.bindparam("external_ids", expanding=True)
     return sa.select(node.external_id, node.id).where(node.external_id.in_(wanted))
-
-
-def _properties_of(schema: Schema, kind: str, lock: str) -> sa.Select[Any]:
-    table = schema.table(f"{kind}Property")
-    number = table.c[id_column(kind)]
-    columns = schema.columns(f"{kind}Property", ("name", "is_custom_property", *VALUE_COLUMNS))
-    statement = sa.select(number, *columns).where(among(number))
-    return statement.with_for_update(read=True) if lock else statement
-
-
-def _delete_properties(schema: Schema, kind: str) -> sa.Delete:
-    table = schema.table(f"{kind}Property")
-    number = table.c[id_column(kind)]
-    keys: sa.BindParameter[Any] = sa.bindparam("keys", expanding=True)
-    whole = sa.tuple_(number, table.c.name, table.c.is_custom_property)
-    return sa.delete(table).where(among(number), whole.in_(keys))
-
-
-def _update(schema: Schema, kind: str) -> sa.Update:
-    table = schema.table(kind)
-    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in SETTABLE[kind]}
-    values["last_update_time_since_epoch"] = sa.bindparam("ms")
-    return sa.update(table).where(table.c.id == sa.bindparam("number")).values(values)
-
-
-def _touch(schema: Schema, kind: str) -> sa.Update:
-    table = schema.table(kind)
-    return sa.update(table).where(among(table.c.id)).values(last_update_time_since_epoch=sa.bindparam("ms"))

@@ -20,11 +20,11 @@ from zen_mlmd.service.sql.node_rows import (
     Node,
     ids_of_external_ids,
     insert_nodes,
-    lock_nodes,
-    read_properties,
+    locking,
+    reading_properties,
     update_nodes,
 )
-from zen_mlmd.service.sql.refusals import DuplicateError
+from zen_mlmd.service.sql.outbox import Question
 from zen_mlmd.service.sql.session import Session
 from zen_mlmd.service.sql.types import StoredType, types_of_ids
 from zen_mlmd.service.sql.values import Encoded, encode, same
@@ -41,23 +41,29 @@ class NodeWriter(Batch):
     """
 
     def __init__(self, session: Session, kind: str) -> None:
-        self._session = session
+        super().__init__(session)
         self._kind = kind
         self._stored: dict[int, Node] = {}
-        self._unread: list[Node] = []
         self._new: list[Node] = []
-        self._is_late = False
 
-    def lock(self, messages: Iterable[Any]) -> None:
+    def locking(self, messages: Iterable[Any]) -> list[Question]:
+        """Return what to ask for nodes that have an id, so that nobody else changes them meanwhile."""
+        return locking(self._session, self._kind, _ids(messages), self._stored)
+
+    def reading(self, messages: Iterable[Any], paths: Sequence[str] = ()) -> list[Question]:
+        """Return what to ask behind `locking`.
+
+        Args:
+            messages: As for `locking`.
+            paths: As for `update`.
+        """
+        if paths and _masked(paths, "properties") == _masked(paths, "custom_properties") == set():
+            return []
+        return reading_properties(self._session, self._kind, _ids(messages), self._stored)
+
+    def lock(self, messages: Sequence[Any], paths: Sequence[str] = ()) -> None:
         """Read what is stored of nodes that have an id, and keep others from changing it."""
-        self._lock(message.id for message in messages if message.HasField("id"))
-
-    def _lock(self, ids: Iterable[int]) -> None:
-        wanted = [number for number in dict.fromkeys(ids) if number not in self._stored]
-        if wanted:
-            found = lock_nodes(self._session, self._kind, wanted)
-            self._stored.update(found)
-            self._unread += found.values()
+        self._session.ask([*self.locking(messages), *self.reading(messages, paths)])
 
     def lock_external(self, messages: Iterable[Any]) -> dict[str, int]:
         """Find nodes that have an external id and no id, and lock them.
@@ -65,12 +71,14 @@ class NodeWriter(Batch):
         Returns:
             Their ids, by external id.
         """
-        wanted = [message.external_id for message in messages if _is_external(message)]
+        wanted = [each.external_id for each in messages if each.external_id and not each.HasField("id")]
         if not wanted:
             return {}
         found = ids_of_external_ids(self._session, self._kind, wanted)
-        self._is_late = True
-        self._lock(found.values())
+        ids = found.values() - self._stored.keys()
+        session, kind, stored = self._session, self._kind, self._stored
+        late = reading_properties(session, kind, ids, stored, is_late=True)
+        session.ask([*locking(session, kind, ids, stored), *late])
         return found
 
     def stored(self, number: int) -> Node | None:
@@ -153,19 +161,22 @@ class NodeWriter(Batch):
         """See `Batch`."""
         new, self._new = self._new, []
         if new:
-            try:
-                insert_nodes(self._session, self._kind, new)
-            except DuplicateError:
-                which = f"{self._kind} {new[0].columns}" if len(new) == 1 else f"one of {len(new)}"
-                raise Refusal(ALREADY_EXISTS, f"Given node already exists: {which}") from None
+            insert_nodes(self._session, self._kind, new, lambda: self.taken(new))
             self._stored.update((node.id, node) for node in new)
         touched = [node for node in self._stored.values() if node.is_touched]
         if touched:
-            try:
-                update_nodes(self._session, self._kind, touched)
-            except DuplicateError:
-                text = "UNIQUE constraint: its external_id, its name or the name of a property is taken"
-                raise Refusal(INTERNAL, f"Cannot update {self._kind} {touched[0].id}: {text}") from None
+            text = "UNIQUE constraint: the external_id, the name or the name of a property is taken"
+            refusal = Refusal(INTERNAL, f"Cannot update {self._kind}: {text}")
+            update_nodes(self._session, self._kind, touched, lambda: refusal)
+
+    def taken(self, nodes: Sequence[Node]) -> Exception:
+        """Return what to raise when something of new nodes is another node's."""
+        return self.already_there(nodes)
+
+    def already_there(self, nodes: Sequence[Node]) -> Refusal:
+        """Return ml-metadata's refusal of new nodes, of which something is another node's."""
+        which = f"{self._kind} {nodes[0].columns}" if len(nodes) == 1 else f"one of {len(nodes)}"
+        return Refusal(ALREADY_EXISTS, f"Given node already exists: {which}")
 
     def check_properties(self, message: Any, kind: StoredType) -> None:
         """Refuse a new node whose properties are not its type's."""
@@ -231,9 +242,6 @@ class NodeWriter(Batch):
         masks = (_masked(paths, "properties"), _masked(paths, "custom_properties"))
         if masks == (set(), set()):
             return node.properties
-        if self._unread:
-            read_properties(self._session, self._kind, self._unread, is_late=self._is_late)
-            self._unread = []
         changed = dict(node.properties)
         given = _properties(message)
         for name, is_custom in {**changed, **given}:
@@ -248,13 +256,21 @@ class NodeWriter(Batch):
         return changed
 
 
+def lock_together(wanted: Iterable[tuple[NodeWriter, Sequence[Any]]], session: Session) -> None:
+    """Lock what is to be changed of nodes of several kinds; see `NodeWriter.lock`."""
+    wanted = list(wanted)
+    locks = [each for writer, messages in wanted for each in writer.locking(messages)]
+    reads = [each for writer, messages in wanted for each in writer.reading(messages)]
+    session.ask([*locks, *reads])
+
+
 def short(message: Any) -> str:
     """Return a message in one line, as MLMD quotes it."""
     return str(text_format.MessageToString(message, as_one_line=True))
 
 
-def _is_external(message: Any) -> bool:
-    return bool(message.external_id) and not message.HasField("id")
+def _ids(messages: Iterable[Any]) -> list[int]:
+    return [message.id for message in messages if message.HasField("id")]
 
 
 def _given(message: Any, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,10 +25,14 @@ _MYSQL_AWAY: Final = frozenset({2002, 2003, 1040, 1053, 1129})
 _MYSQL_LOST: Final = frozenset({0, 1927, 2006, 2013, 2055, 4031})
 _MYSQL_DUPLICATE: Final = frozenset({1062})
 _MYSQL_TOO_LARGE: Final = frozenset({1118, 1153, 1264, 1406})
+_MYSQL_DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1290, 1792, 1836})
 # https://www.postgresql.org/docs/15/errcodes-appendix.html
 _POSTGRESQL_BUSY: Final = frozenset({"40001", "40P01", "55P03"})
 _POSTGRESQL_DUPLICATE: Final = frozenset({"23505"})
 _POSTGRESQL_TOO_LARGE: Final = frozenset({"22001", "22003", "54000"})
+_POSTGRESQL_DENIED: Final = frozenset({"42501", "25006"})
+_SQLITE_DENIED: Final = ("SQLITE_READONLY",)
+_DENIED: Final = re.compile(r"[A-Z, ]{3,60} command denied")
 _SQLITE_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _SQLITE_DUPLICATE: Final = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 _SQLITE_TOO_LARGE: Final = ("SQLITE_TOOBIG",)
@@ -93,6 +98,13 @@ def explain(error: sa.exc.DBAPIError, location: str) -> Exception:
     for name, (kind, words, hint) in _SQLITE_FILES.items():
         if _sqlite_name(error.orig).startswith(name):
             return kind(f"{location}: {words}", hint=hint)
+    if _says(error, _MYSQL_DENIED, _POSTGRESQL_DENIED, _SQLITE_DENIED):
+        denied = _DENIED.match(str(error.orig.args[-1])) if error.orig is not None else None
+        what = denied[0] if denied else "it may not be written"
+        return GrantMissingError(
+            f"{location}: {what} ({_words(error)})",
+            hint="GRANT the user what the message names, open it without read_only, or only read",
+        )
     return _refusal(error)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from zen_mlmd.errors import ContentionError, SchemaVersionError
+from zen_mlmd.errors import ContentionError, GrantMissingError, SchemaVersionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import Limits, check_request
 from zen_mlmd.service.sql import (
@@ -23,6 +23,7 @@ from zen_mlmd.service.sql import (
 )
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.limits import limits_of, narrowest
+from zen_mlmd.service.sql.migrate import migrate
 from zen_mlmd.service.sql.refusals import TooLargeError
 from zen_mlmd.service.sql.schema import SCHEMA_VERSION, Schema
 from zen_mlmd.service.sql.session import Session
@@ -39,6 +40,28 @@ CALLS: Final[Mapping[str, Call]] = {
     **getters.CALLS,
     **edges.CALLS,
 }
+
+
+def open_sql(database: Database, *, upgrade: bool = False, read_only: bool = False) -> SqlService:
+    """Return the service over a database, once it is known to hold MLMD's tables.
+
+    Args:
+        database: Where they are.
+        upgrade: Migrate an older schema, in place and for ever.
+        read_only: Refuse writes.
+
+    Raises:
+        ConnectionFailedError: One of its kinds, each with a remedy.
+    """
+    service = SqlService(database, read_only=read_only)
+    try:
+        if upgrade and database.schema.version < SCHEMA_VERSION:
+            database.maintain(migrate, writes=True)
+        _ = service.limits
+    except BaseException:
+        database.close()
+        raise
+    return service
 
 
 class SqlService(base.MetadataService):
@@ -88,6 +111,8 @@ class SqlService(base.MetadataService):
             answer: bytes = self._answer(method, request).SerializeToString()
         except ContentionError as error:
             raise base.Refusal(base.ABORTED, error.message) from None
+        except GrantMissingError as error:
+            raise base.Refusal(base.PERMISSION_DENIED, error.message) from None
         return answer
 
     def check(self, method: str, request: Any) -> None:
@@ -107,7 +132,9 @@ class SqlService(base.MetadataService):
         if method.startswith("Get"):
             return self._database.read(lambda session: answer(session, request))
         if self._read_only:
-            raise base.Refusal(base.PERMISSION_DENIED, f"{self.location} is open for reading only")
+            raise GrantMissingError(
+                f"{self.location}: it is open for reading only", hint="open it without read_only"
+            )
         self._refuse_older()
         try:
             return self._database.write(lambda session: answer(session, request))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -10,13 +10,16 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from zen_mlmd.service.sql import refusals
+from zen_mlmd.service.sql import dml, refusals
+from zen_mlmd.service.sql.outbox import TEXT, OnDuplicate, Outbox, Question, size_of
 from zen_mlmd.service.sql.schema import Schema
 
 BATCH: Final = 5000
 """Ids in one statement, and values in one INSERT (SQLite takes 32,766 parameters)."""
-_TEXT: Final = 2**20
-"""Characters in one INSERT: at worst 8 MiB as SQL, and MySQL takes 16 MiB (`max_allowed_packet`)."""
+
+EVENT: Final = ("artifact_id", "execution_id", "type", "milliseconds_since_epoch")
+STEP: Final = ("is_index_step", "step_index", "step_key")
+"""Of `EventPath`, behind the event's id."""
 
 
 class Catalog:
@@ -45,109 +48,132 @@ class Session:
         self.schema = schema
         self.dialect = schema.dialect
         self.now_ms = int(time.time() * 1000)
+        self._outbox = Outbox(connection)
         self._catalog = catalog
         self._types = dict[tuple[str, int], Any]()
 
     def rows(self, statement: sa.Executable, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """Run a SELECT and return its rows."""
+        self._outbox.send()
         return self.connection.execute(statement, values or {}).all()
 
-    def run(self, statement: sa.Executable, values: Any = None) -> int:
-        """Run an INSERT, UPDATE or DELETE; return how many rows it met.
-
-        Raises:
-            DuplicateError: A row of that key is there already. The transaction cannot go on.
-        """
-        try:
-            return self.connection.execute(statement, values).rowcount
-        except sa.exc.DBAPIError as error:
-            if refusals.is_duplicate(error):
-                raise refusals.DuplicateError from None
-            raise
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Run several SELECTs of `dml` one after the other, and have their rows taken: one wait for all."""
+        self._outbox.ask(questions)
 
     def rows_of_ids(self, statement: sa.Executable, ids: Iterable[int]) -> Iterator[Any]:
         """Run a SELECT with the parameter `ids` (see `among`), in batches; yield its rows."""
+        self._outbox.send()
         wanted = list(dict.fromkeys(ids))
         for start in range(0, len(wanted), BATCH):
             yield from self.connection.execute(statement, {"ids": wanted[start : start + BATCH]})
 
     def insert(
-        self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, skip_known: bool = False
-    ) -> list[int]:
-        """Insert rows in as few statements as the database takes.
+        self,
+        table: str,
+        columns: tuple[str, ...],
+        rows: Sequence[tuple[Any, ...]],
+        *,
+        skip_known: bool = False,
+        on_duplicate: OnDuplicate = refusals.DuplicateError,
+    ) -> None:
+        """Insert rows.
 
         Args:
             table: A table of `COLUMNS`.
             columns: What the values of each row are.
-            rows: In the order in which they get their ids.
+            rows: Any number.
             skip_known: Leave out a row whose key is there already.
-
-        Returns:
-            Their ids, in order, if the table gives any and nothing can have been left out.
-
-        Raises:
-            DuplicateError: A row of that key is there already. The transaction cannot go on.
+            on_duplicate: Gives what to raise if one is, be it now or by a later call. The transaction
+                cannot go on then.
         """
+        for batch in self._batches(rows):
+            sql = dml.insert(self.dialect, table, columns, len(batch), skip_known=skip_known)
+            self._outbox.put(sql, _flat(batch), on_duplicate)
+
+    def insert_for_ids(
+        self,
+        table: str,
+        columns: tuple[str, ...],
+        rows: Sequence[tuple[Any, ...]],
+        *,
+        on_duplicate: OnDuplicate = refusals.DuplicateError,
+    ) -> list[int]:
+        """Insert rows of a table that gives them ids, and return those in order; see `insert`."""
         ids: list[int] = []
-        wants_ids = "id" in self.schema.table(table).c and not skip_known
-        for batch in self._batches(rows, wants_ids=wants_ids):
-            sql = _insert_sql(self.dialect, table, tuple(columns), len(batch), skip_known=skip_known)
-            if wants_ids and self._returns_ids():
-                sql += " RETURNING id"
-            values = tuple(value for row in batch for value in row)
-            try:
-                result = self.connection.exec_driver_sql(sql, values)
-            except sa.exc.DBAPIError as error:
-                if refusals.is_duplicate(error):
-                    raise refusals.DuplicateError(table) from None
-                raise
-            if wants_ids:
-                ids += self._ids_of(result, len(batch))
+        for batch in self._batches(rows):
+            sql = dml.insert(self.dialect, table, columns, len(batch))
+            ids += self._outbox.insert(sql, _flat(batch), len(batch), on_duplicate)
         return ids
 
-    def _batches(
-        self, rows: Sequence[tuple[Any, ...]], *, wants_ids: bool
-    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+    def insert_events(
+        self,
+        rows: Sequence[tuple[Any, ...]],
+        steps: Sequence[Sequence[tuple[Any, ...]]],
+        *,
+        on_duplicate: OnDuplicate,
+    ) -> None:
+        """Insert events, and the steps of each one's path.
+
+        Args:
+            rows: `EVENT` of each.
+            steps: `STEP` of each one's steps, in order.
+            on_duplicate: As `insert`.
+        """
+        if self.dialect != "mysql":
+            ids = self.insert_for_ids("Event", EVENT, rows, on_duplicate=on_duplicate)
+            self.insert("EventPath", ("event_id", *STEP), _numbered(ids, steps))
+            return
+        for start in range(0, len(rows), BATCH // len(EVENT)):
+            batch = rows[start : start + BATCH // len(EVENT)]
+            self._outbox.put(dml.insert("mysql", "Event", EVENT, len(batch)), _flat(batch), on_duplicate)
+            # Their ids need not be told here, where nothing else needs them.
+            numbered = _numbered(range(len(batch)), steps[start : start + len(batch)])
+            for some in self._batches(numbered):
+                sql = dml.insert("mysql", "EventPath", ("event_id", *STEP), len(some), of_parent=True)
+                self._outbox.put(sql, _flat(some), refusals.DuplicateError)
+
+    def update(
+        self,
+        table: str,
+        values: Mapping[str, Any],
+        ids: Sequence[int],
+        *,
+        on_duplicate: OnDuplicate = refusals.DuplicateError,
+    ) -> None:
+        """Set columns of the rows of some ids; see `insert`."""
+        for start in range(0, len(ids), BATCH):
+            batch = ids[start : start + BATCH]
+            sql = dml.update(self.dialect, table, tuple(values), len(batch))
+            self._outbox.put(sql, (*values.values(), *batch), on_duplicate)
+
+    def delete(self, table: str, columns: tuple[str, ...], keys: Sequence[tuple[Any, ...]]) -> None:
+        """Delete the rows of some keys."""
+        for batch in self._batches(keys):
+            sql = dml.delete(self.dialect, table, columns, len(batch))
+            self._outbox.put(sql, _flat(batch), refusals.DuplicateError)
+
+    def _batches(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """Cut rows into what one statement takes, by their number and, for MySQL, by their texts."""
         if not rows:
             return
         most = max(1, BATCH // len(rows[0]))
-        if wants_ids and self._steps_between_ids():
-            most = 1
         if self.dialect != "mysql":
             for start in range(0, len(rows), most):
                 yield rows[start : start + most]
             return
-        batch: list[tuple[Any, ...]] = []
-        size = 0
-        for row in rows:
-            length = sum(len(value) for value in row if isinstance(value, str))
-            if batch and (len(batch) == most or size + length > _TEXT):
-                yield batch
-                batch, size = [], 0
-            batch.append(row)
+        start = size = 0
+        for number, row in enumerate(rows):
+            length = size_of(row)
+            if number - start == most or (size + length > TEXT and number > start):
+                yield rows[start:number]
+                start, size = number, 0
             size += length
-        yield batch
+        yield rows[start:]
 
-    def _returns_ids(self) -> bool:
-        return self.dialect == "postgresql" or (
-            self.dialect == "mysql" and bool(getattr(self.connection.dialect, "insert_returning", False))
-        )
-
-    def _steps_between_ids(self) -> bool:
-        """Tell whether the server leaves ids out: then one row's does not follow from another's."""
-        if self.dialect != "mysql" or self._returns_ids():
-            return False
-        known: dict[str, Any] = self.connection.info
-        if "increment" not in known:
-            known["increment"] = self.connection.exec_driver_sql("SELECT @@auto_increment_increment").scalar()
-        return bool(known["increment"] != 1)
-
-    def _ids_of(self, result: Any, count: int) -> Iterable[int]:
-        if self._returns_ids():
-            # Each row's is taken from the sequence in the rows' order, but they may be told in another.
-            return sorted(row[0] for row in result)
-        last: int = result.lastrowid
-        return range(last, last + count) if self.dialect == "mysql" else range(last - count + 1, last + 1)
+    def send(self) -> None:
+        """Let the database run what it has not got yet, so that what it refuses of that is known."""
+        self._outbox.send()
 
     def type_known(self, kind: str, type_id: int) -> Any | None:
         """Return a type that a transaction before has read or written, or this one has."""
@@ -157,8 +183,9 @@ class Session:
         """Keep a type that was read in this transaction."""
         self._types[kind, type_id] = message
 
-    def committed(self) -> None:
-        """Let other transactions know what this one has read or written."""
+    def commit(self) -> None:
+        """End the transaction: all of it is done. Others know then what it has read or written of types."""
+        self._outbox.commit()
         self._catalog.types.update(self._types)
 
 
@@ -170,16 +197,9 @@ def among(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     return column.in_(sa.bindparam("ids", expanding=True, literal_execute=True, type_=sa.BigInteger()))
 
 
-@functools.lru_cache(maxsize=512)
-def _insert_sql(dialect: str, table: str, columns: tuple[str, ...], count: int, *, skip_known: bool) -> str:
-    """Return an INSERT of several rows; all its names are of `COLUMNS`, all its values are bound."""
-    quote, mark = ("`", "%s") if dialect == "mysql" else ('"', "?" if dialect == "sqlite" else "%s")
-    called = table.lower() if dialect == "postgresql" else table
-    names = ", ".join(f"{quote}{each}{quote}" for each in columns)
-    row = f"({', '.join([mark] * len(columns))})"
-    sql = f"INSERT INTO {quote}{called}{quote} ({names}) VALUES {', '.join([row] * count)}"  # noqa: S608
-    if not skip_known:
-        return sql
-    if dialect == "mysql":  # INSERT IGNORE would pass over other errors, too
-        return f"{sql} ON DUPLICATE KEY UPDATE {quote}{columns[0]}{quote} = {quote}{columns[0]}{quote}"
-    return f"{sql} ON CONFLICT DO NOTHING"
+def _flat(rows: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return tuple(itertools.chain.from_iterable(rows))
+
+
+def _numbered(numbers: Iterable[int], steps: Iterable[Sequence[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+    return [(number, *step) for number, some in zip(numbers, steps, strict=True) for step in some]

@@ -26,7 +26,7 @@ from zen_mlmd.service.base import (
     UNIMPLEMENTED,
     Refusal,
 )
-from zen_mlmd.service.sql.refusals import DuplicateError, RaceLostError
+from zen_mlmd.service.sql.refusals import RaceLostError
 from zen_mlmd.service.sql.schema import Schema, TypeKind
 from zen_mlmd.service.sql.session import Session
 from zen_mlmd.service.sql.types import MESSAGES, SYSTEM_TYPES, StoredType, not_found, read_types
@@ -88,11 +88,7 @@ class _Registration:
         if self._session.dialect == "mysql" and any(self._is_new(each) for each in drafts):
             self._read(messages, lock=True)
             drafts = [self._add(each) for each in messages]
-        try:
-            self._write()
-        except DuplicateError:
-            text = "Another writer has registered the same property or external_id."
-            raise RaceLostError(Refusal(ALREADY_EXISTS, text)) from None
+        self._write()
         return [each.id for each in drafts]
 
     def _read(self, messages: list[Any], *, lock: bool) -> None:
@@ -216,22 +212,26 @@ class _Registration:
             if draft.base is not None and (stored is None or stored.base is None):
                 bases.append((draft.id, self._drafts[draft.base, ""].id))
             if draft.external_id is not None:
-                self._rename(draft)
-        self._session.insert("TypeProperty", ("type_id", "name", "data_type"), properties)
-        self._session.insert("ParentType", ("type_id", "parent_type_id"), bases)
+                values = {"external_id": draft.external_id}
+                self._session.update("Type", values, [draft.id], on_duplicate=_taken)
+        columns = ("type_id", "name", "data_type")
+        self._session.insert("TypeProperty", columns, properties, on_duplicate=_taken)
+        self._session.insert("ParentType", ("type_id", "parent_type_id"), bases, on_duplicate=_taken)
         for draft in self._drafts.values():
             self._session.learn_type(self._node, draft.id, _stored(draft))
 
     def _make(self) -> None:
         new = [draft for draft in self._drafts.values() if draft.stored is None]
         kind = int(TypeKind[self._node.upper()])
-        ids = self._session.insert("Type", _COLUMNS, [_row(draft.message, kind) for draft in new])
+        rows = [_row(draft.message, kind) for draft in new]
+        ids = self._session.insert_for_ids("Type", _COLUMNS, rows, on_duplicate=_taken)
         for draft, type_id in zip(new, ids, strict=True):
             draft.ids.append(type_id)
 
-    def _rename(self, draft: _Draft) -> None:
-        values = {"type_id": draft.id, "to": draft.external_id}
-        self._session.run(self._session.schema.made(_set_external_id), values)
+
+def _taken() -> Exception:
+    text = "Another writer has registered the same property or external_id."
+    return RaceLostError(Refusal(ALREADY_EXISTS, text))
 
 
 def _row(message: Any, kind: int) -> tuple[Any, ...]:
@@ -281,12 +281,6 @@ def _external_ids(schema: Schema) -> sa.Select[Any]:
     given: sa.BindParameter[Any] = sa.bindparam("external_ids", expanding=True)
     columns = (kind.external_id, kind.type_kind, kind.name, kind.version)
     return sa.select(*columns).where(kind.external_id.in_(given))
-
-
-def _set_external_id(schema: Schema) -> sa.Update:
-    kind = schema.table("Type")
-    wanted = kind.c.id == sa.bindparam("type_id")
-    return sa.update(kind).where(wanted).values(external_id=sa.bindparam("to"))
 
 
 def register(

@@ -200,7 +200,9 @@ def _get_type(node: str, session: Session, request: Any) -> Any:
     for stored in read_types(session, node, "name", [request.type_name]):
         if stored.version == version:
             answer = getattr(rpc, f"Get{node}TypeResponse")()
-            getattr(answer, f"{node.lower()}_type").CopyFrom(type_message(node, stored))
+            # On MySQL ml-metadata does not ask for the external id here.
+            message = type_message(node, stored, external_id=session.dialect != "mysql")
+            getattr(answer, f"{node.lower()}_type").CopyFrom(message)
             return answer
     raise Refusal(NOT_FOUND, not_found(request.type_name, version))
 

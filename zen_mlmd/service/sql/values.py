@@ -57,6 +57,14 @@ def as_bytes(value: Encoded) -> tuple[Any, ...]:
     return (*others, None if proto is None else base64.b64decode(proto), flag)
 
 
+def as_encoded(dialect: str, columns: Sequence[Any]) -> Encoded:
+    """Return what `encode` gives for a value, of what a driver says stands in `VALUE_COLUMNS`."""
+    number, double, text, proto, flag = columns
+    if isinstance(proto, bytes):
+        proto = (base64.b64encode(proto) if dialect == "postgresql" else proto).decode("ascii", "replace")
+    return number, double, text, proto, flag
+
+
 def decode(value: Any, columns: Sequence[Any]) -> None:
     """Fill a `Value` from what stands in `VALUE_COLUMNS`, looked at in ml-metadata's order.
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
-from zen_mlmd.service.base import ALREADY_EXISTS, FAILED_PRECONDITION, INVALID_ARGUMENT, Refusal
+from zen_mlmd.service.base import FAILED_PRECONDITION, INVALID_ARGUMENT, Refusal
 from zen_mlmd.service.sql.context_writing import ContextWriter
 from zen_mlmd.service.sql.edge_writing import EventWriter, write_links
 from zen_mlmd.service.sql.node_rows import Node
-from zen_mlmd.service.sql.node_writing import NodeWriter
+from zen_mlmd.service.sql.node_writing import NodeWriter, lock_together
 from zen_mlmd.service.sql.refusals import RaceLostError
 from zen_mlmd.service.sql.session import Session
 
@@ -27,21 +27,17 @@ class ArtifactWriter(NodeWriter):
         super().__init__(session, "Artifact")
         self.reuses: bool = options.reuse_artifact_if_already_exist_by_external_id
 
-    def flush(self) -> None:
-        """See `Batch`."""
-        try:
-            super().flush()
-        except Refusal as refusal:
-            if self.reuses and refusal.code == ALREADY_EXISTS:
-                # Another writer may have made it since it was looked for.
-                raise RaceLostError(refusal) from None
-            raise
+    def taken(self, nodes: Sequence[Node]) -> Exception:
+        """See `NodeWriter`."""
+        refusal = self.already_there(nodes)
+        # Another writer may have made it since it was looked for.
+        return RaceLostError(refusal) if self.reuses else refusal
 
 
 def _put_artifacts(session: Session, request: Any) -> Any:
     unchanged = request.options.abort_if_latest_updated_time_changed
     with NodeWriter(session, "Artifact") as writer:
-        writer.lock(request.artifacts)
+        writer.lock(request.artifacts, request.update_mask.paths)
         made = []
         for artifact in request.artifacts:
             if not artifact.HasField("id"):
@@ -77,7 +73,7 @@ def _put_contexts(session: Session, request: Any) -> Any:
 
 def _put_nodes(session: Session, kind: str, messages: Sequence[Any], paths: Sequence[str]) -> list[int]:
     with NodeWriter(session, kind) as writer:
-        writer.lock(messages)
+        writer.lock(messages, paths)
         made = [
             writer.update(each.id, each, paths) if each.HasField("id") else writer.create(each)
             for each in messages
@@ -92,8 +88,7 @@ def _put_execution(session: Session, request: Any) -> Any:
     given = [pair.artifact for pair in pairs if pair.HasField("artifact")]
     artifacts, executions = ArtifactWriter(session, options), NodeWriter(session, "Execution")
     contexts = ContextWriter(session, request.contexts, options)
-    for writer, messages in ((artifacts, given), (executions, [execution]), (contexts, request.contexts)):
-        writer.lock(messages)
+    lock_together(((artifacts, given), (executions, [execution]), (contexts, request.contexts)), session)
 
     with artifacts:
         nodes = _put_given(artifacts, given)
@@ -109,8 +104,8 @@ def _put_execution(session: Session, request: Any) -> Any:
                 events.put(_event(pair, node.id, artifact_id))
     answer.context_ids.extend(contexts.put())
     write_links(session, "Execution", ((each, node.id) for each in answer.context_ids))
-    artifact_ids = [each for each in answer.artifact_ids if each != _NOTHING]
-    write_links(session, "Artifact", ((each, other) for each in answer.context_ids for other in artifact_ids))
+    ends = ((each, other) for each in answer.context_ids for other in answer.artifact_ids)
+    write_links(session, "Artifact", ends)
     return answer
 
 
