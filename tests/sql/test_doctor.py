@@ -252,6 +252,24 @@ def test_doctor_looks_and_mends_only_if_told(old_file: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == f"{old_file}: nothing to mend\n"
 
 
+def test_both_work_on_each_kind_of_database(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.native()
+    place.downgrade(9)
+    url = place.url.replace("sqlite://", "sqlite:///")
+    assert main(["doctor", url]) == 0
+    assert "its MLMD schema is 9" in capsys.readouterr().out
+    assert main(["metadata-store", "migrate", url, "--yes"]) == 0
+    told = capsys.readouterr().out
+    assert "MLMD schema 9 -> 10" in told
+    assert told.endswith("schema 10 is reached\n")
+    assert main(["doctor", url, "--fix", "--yes"]) == 0
+    assert main(["doctor", url]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith(": nothing to mend\n")
+    password = place.url.rpartition("@")[0].rpartition(":")[2]
+    assert place.dialect == "sqlite" or password not in told
+
+
 def test_the_same_in_python(old_file: Path) -> None:
     config = config_from_url(old_file)
     assert plan_migration(config).version == 7

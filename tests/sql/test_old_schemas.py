@@ -139,6 +139,11 @@ def questions() -> Iterator[tuple[str, Any]]:
             f"Get{kind}TypesByID",
             getattr(rpc, f"Get{kind}TypesByIDRequest")(type_ids=range(1, 20)),
         )
+        filtered = getattr(rpc, f"Get{kind}sRequest")()
+        filtered.options.filter_query = (
+            "properties.number.int_value = -7 AND custom_properties.words.string_value != 'x'"
+        )
+        yield f"Get{kind}s", filtered
         version = {"type_version": "2"} if kind == "Artifact" else {}
         yield f"Get{kind}Type", getattr(rpc, f"Get{kind}TypeRequest")(type_name=type_name, **version)
         yield f"Get{kind}sByType", getattr(rpc, f"Get{kind}sByTypeRequest")(type_name=type_name, **version)
@@ -201,6 +206,9 @@ def test_each_older_schema_is_read_as_the_newest_was(
         assert database.schema.version == version
         found = answers(service)
 
-    assert found == expected
+    # ml-metadata 1.21 has no filters.
+    expected = {question: said for question, said in expected.items() if said != base.UNIMPLEMENTED}
+    assert {question: found[question] for question in expected} == expected
+    assert len(expected) > 30
     assert place.rows(*COLUMNS) == before
     assert {each.name: digest(each) for each in tmp_path.iterdir()} == files

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
+from zen_mlmd.service.sql import foreign_text
 from zen_mlmd.service.sql.outbox import COMMITTED
 
 POOL: Final = 8
@@ -95,6 +96,7 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
         pool_recycle=1800,
         **_NO_RESET,
     )
+    foreign_text.watch(engine)
     engine.dialect.do_commit = _commit  # type: ignore[method-assign,assignment]
     return engine
 

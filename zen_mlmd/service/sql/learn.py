@@ -81,9 +81,10 @@ class Found:
             )
         lacking = self._lacking(version)
         if lacking:
+            cut_short = "was a migration cut short? `zen-mlmd metadata-store migrate` goes on with it"
             raise NotMlmdError(
                 f"{location}: it says that its MLMD schema is {version}, but it lacks {', '.join(lacking)}",
-                hint="was a migration cut short? `zen-mlmd metadata-store migrate` goes on with it",
+                hint="restore a backup" if version == SCHEMA_VERSION else cut_short,
             )
         return Schema(self.dialect, version, self.present, self.statement_bytes)
 
