@@ -20,7 +20,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from tests.sql.conftest import BACKENDS
 from tests.sql.filter_texts import FILTERS, REFUSED, filters
 from tests.sql.places import sqlite_place
-from tests.sql.same_data import SameData, ask, fill, new_place, same_data
+from tests.sql.same_data import SameData, ask, fill, new_place, same_data, selects
 from zen_mlmd.errors import RejectedRequestError
 from zen_mlmd.service.base import INVALID_ARGUMENT, Refusal
 from zen_mlmd.service.sql.database import Database
@@ -239,18 +239,9 @@ def test_nothing_of_a_filters_text_is_in_the_statement(dialect: str) -> None:
 
 
 def test_nothing_of_a_filters_text_is_in_what_the_database_gets(data: SameData) -> None:
-    seen: list[str] = []
-    engine = data.database._opened()
-
-    def listen(*args: Any) -> None:
-        seen.append(args[2])
-
-    sa.event.listen(engine, "before_cursor_execute", listen)
-    try:
+    with selects(data.database) as seen:
         for text in ATTACKS:
             assert _found(data.sql, "Artifact", text) == [], text
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", listen)
     assert len(seen) >= len(ATTACKS)
     assert not [sql for sql in seen if CANARY in sql or "918" in sql]
 
