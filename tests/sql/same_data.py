@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
+from sqlalchemy import event
 
 from tests.services.mariadb import MariaDb
 from tests.services.postgresql import PostgreSql
@@ -19,6 +21,7 @@ from zen_mlmd.service.base import Refusal, request_class, response_class
 from zen_mlmd.service.native import NativeService
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.learn import learn
+from zen_mlmd.service.sql.outbox import Outbox
 from zen_mlmd.service.sql.service import SqlService
 
 BACKSLASH = "\\"
@@ -54,6 +57,29 @@ class SameData:
             alike = _sorted(ours) == _sorted(theirs)
         assert alike, f"{method} {request or fields}\n{ours}\nis not\n{theirs}"
         return ours
+
+
+@contextmanager
+def selects(database: Database) -> Iterator[list[str]]:
+    """Note the SELECTs that a database gets, by SQLAlchemy and past it."""
+    seen: list[str] = []
+    run = Outbox._run
+
+    def note(*args: Any) -> None:
+        if args[2].startswith("SELECT"):
+            seen.append(args[2])
+
+    def note_and_run(self: Outbox, statements: Any) -> Any:
+        seen.extend(each.sql for each in statements if each.sql.startswith("SELECT"))
+        return run(self, statements)
+
+    engine = database._opened()
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        with patch.object(Outbox, "_run", note_and_run):
+            yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def _sorted(answer: Any) -> Any:

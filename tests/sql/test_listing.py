@@ -15,7 +15,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 from tests.sql.conftest import BACKENDS
 from tests.sql.places import Place, sqlite_place
-from tests.sql.same_data import SameData, ask, fill, new_place, same_data
+from tests.sql.same_data import SameData, ask, fill, new_place, same_data, selects
 from zen_mlmd.service.base import INVALID_ARGUMENT, request_class
 from zen_mlmd.service.native import NativeService
 from zen_mlmd.service.sql.listing import PAGE
@@ -201,21 +201,11 @@ def test_other_options_than_the_token_is_of_are_refused(data: SameData) -> None:
 
 @pytest.mark.parametrize("method", SOURCES)
 def test_a_page_is_two_statements(data: SameData, method: str) -> None:
-    statements: list[str] = []
-
-    def listen(connection: Any) -> None:
-        sa.event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
-
     options = _options(3, Order.CREATE_TIME)
     options.next_page_token = next(_pages(data.sql, method, options))[1]
-    engine = data.database._opened()
-    sa.event.listen(engine, "engine_connect", listen)
-    try:
+    with selects(data.database) as seen:
         ask(data.sql, method, getattr(rpc, f"{method}Request")(**SOURCES[method], options=options))
-    finally:
-        sa.event.remove(engine, "engine_connect", listen)
-    selects = [each for each in statements if each.startswith("SELECT")]
-    assert len(selects) == (3 if "ByType" in method else 2)
+    assert len(seen) == (3 if "ByType" in method else 2)
 
 
 def test_a_page_of_a_context_by_id_is_read_from_an_index(tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 from tests.sql.conftest import BACKENDS
 from tests.sql.places import sqlite_place
-from tests.sql.same_data import SameData, ask, fill, new_place, same_data
+from tests.sql.same_data import SameData, ask, fill, new_place, same_data, selects
 from zen_mlmd.service.base import INVALID_ARGUMENT, NOT_FOUND, request_class
 from zen_mlmd.service.native import NativeService
 from zen_mlmd.service.sql.database import Database
@@ -159,15 +158,11 @@ def test_parents_and_children_of_contexts(data: SameData, line: str, field: str)
 
 def test_more_nodes_than_fit_one_statement_are_read_in_two_a_batch(data: SameData) -> None:
     ids = _ids(data.native, "Execution")
-    statements: list[str] = []
-
-    def read(session: Any) -> list[Any]:
-        sa.event.listen(session.connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        return read_nodes(session, "Execution", [*range(10_000, 20_000), *reversed(ids), *ids])
-
-    found = data.database.read(read)
+    wanted = [*range(10_000, 20_000), *reversed(ids), *ids]
+    with selects(data.database) as seen:
+        found = data.database.read(lambda session: read_nodes(session, "Execution", wanted))
     assert [node.id for node in found] == ids
-    assert len([each for each in statements if each.startswith("SELECT")]) == 3 + 1
+    assert len(seen) == 2 * 3
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.db")), ids=lambda path: path.stem)

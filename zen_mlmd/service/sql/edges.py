@@ -11,11 +11,11 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.service.base import INVALID_ARGUMENT, Refusal, response_class
 from zen_mlmd.service.sql.nodes import linked_nodes, nodes_of_rows, read_nodes
-from zen_mlmd.service.sql.schema import COLUMNS, Schema, id_column
-from zen_mlmd.service.sql.session import Session, among
+from zen_mlmd.service.sql.schema import Schema, id_column
+from zen_mlmd.service.sql.session import Session, among, of_ids, sql_of_ids
 
 
-def read_events(session: Session, kind: str, ids: Iterable[int]) -> list[Any]:
+def read_events(session: Session, kind: str, ids: Iterable[int], into: Any = None) -> list[Any]:
     """Return the events of some nodes, with their paths.
 
     Two statements for each `session.BATCH` of nodes or events; linear time.
@@ -24,44 +24,54 @@ def read_events(session: Session, kind: str, ids: Iterable[int]) -> list[Any]:
         session: The transaction.
         kind: Of the nodes: Artifact or Execution.
         ids: Of the nodes, in any order, repeats allowed.
+        into: The field of a response that they are added to.
 
     Returns:
         An artifact's in the order of their executions, an execution's in that in which they were written;
         by id of the nodes, as ml-metadata gives them on SQLite.
     """
     events: dict[int, Any] = {}
-    statement = session.schema.made(_events, kind)
-    for event_id, *fields in session.rows_of_ids(statement, sorted(set(ids))):
-        events[event_id] = _event(dict(zip(COLUMNS["Event"][1:], fields, strict=True)))
-    # The rows of a path lie in the order of its steps; the table has no column that says so.
-    for event_id, is_index, index, key in session.rows_of_ids(session.schema.made(_paths), events):
-        steps = events[event_id].path.steps
-        steps.add(index=index) if is_index else steps.add(key=key)
+    make = mlmd.Event if into is None else into.add
+
+    def take(rows: Iterable[Any]) -> None:
+        for event_id, artifact_id, execution_id, what, time_ms in rows:
+            events[event_id] = make(
+                artifact_id=artifact_id,
+                execution_id=execution_id,
+                type=what if what in _TYPES else None,  # of a later MLMD, say
+                milliseconds_since_epoch=time_ms,
+            )
+
+    def take_paths(rows: Iterable[Any]) -> None:
+        # They lie in the order of the steps; the table has no column that says so.
+        for event_id, is_index, index, key in rows:
+            steps = events[event_id].path.steps
+            steps.add(index=index) if is_index else steps.add(key=key)
+
+    session.ask_of_ids([(session.schema.made(_events, kind), take)], sorted(set(ids)))
+    session.ask_of_ids([(session.schema.made(_paths), take_paths)], list(events))
     return list(events.values())
 
 
-def _event(fields: dict[str, Any]) -> Any:
-    try:
-        return mlmd.Event(**fields)
-    except ValueError:  # a type of event of a later MLMD
-        return mlmd.Event(**{**fields, "type": None})
+_TYPES: Final = frozenset(mlmd.Event.Type.values())
 
 
-def _events(schema: Schema, kind: str) -> sa.Select[Any]:
+def _events(schema: Schema, kind: str) -> str:
     event = schema.table("Event")
     order = (event.c.execution_id, event.c.type) if kind == "Artifact" else (event.c.id,)
     column = event.c[id_column(kind)]
-    return sa.select(*schema.columns("Event")).where(among(column)).order_by(column, *order)
+    select = sa.select(*schema.columns("Event")).where(of_ids(column)).order_by(column, *order)
+    return sql_of_ids(schema, select)
 
 
-def _paths(schema: Schema) -> sa.Select[Any]:
-    columns = schema.columns("EventPath")
-    return sa.select(*columns).where(among(schema.table("EventPath").c.event_id))
+def _paths(schema: Schema) -> str:
+    wanted = of_ids(schema.table("EventPath").c.event_id)
+    return sql_of_ids(schema, sa.select(*schema.columns("EventPath")).where(wanted))
 
 
 def _events_by_ids(kind: str, session: Session, request: Any) -> Any:
     response = response_class(f"GetEventsBy{kind}IDs")()
-    response.events.extend(read_events(session, kind, getattr(request, f"{id_column(kind)}s")))
+    read_events(session, kind, getattr(request, f"{id_column(kind)}s"), response.events)
     return response
 
 
@@ -76,7 +86,7 @@ def _by_context(line: str, session: Session, request: Any) -> Any:
     response = response_class(f"Get{line}ContextsByContext")()
     statement = session.schema.made(linked_nodes, "Context", "ParentContext", *_LINES[line])
     rows = session.rows(statement, {"given": request.context_id})
-    response.contexts.extend(nodes_of_rows(session, "Context", rows))
+    nodes_of_rows(session, "Context", rows, response.contexts)
     return response
 
 

@@ -22,24 +22,26 @@ _LINKS: Final[Mapping[str, str]] = {"Artifact": "Attribution", "Execution": "Ass
 
 def _by_id(kind: str, session: Session, request: Any) -> Any:
     response = response_class(f"Get{kind}sByID")()
-    nodes = read_nodes(session, kind, getattr(request, f"{kind.lower()}_ids"))
-    getattr(response, f"{kind.lower()}s").extend(nodes)
+    ids = getattr(request, f"{kind.lower()}_ids")
+    nodes = read_nodes(session, kind, ids, getattr(response, f"{kind.lower()}s"))
     if kind == "Artifact" and request.populate_artifact_types:
-        ids = dict.fromkeys(node.type_id for node in nodes)
-        types = types_of_ids(session, kind, ids)
+        type_ids = dict.fromkeys(node.type_id for node in nodes)
+        types = types_of_ids(session, kind, type_ids)
         response.artifact_types.extend(
-            type_message(kind, types[each], base=False) for each in ids if each in types
+            type_message(kind, types[each], base=False) for each in type_ids if each in types
         )
     return response
 
 
 def _all(kind: str, session: Session, request: Any) -> Any:
     response = response_class(f"Get{kind}s")()
+    into = getattr(response, f"{kind.lower()}s")
     if request.HasField("options"):
-        nodes, token = list_nodes(session, kind, request.options)
-        _fill(response, kind, nodes, token or None)
+        token = list_nodes(session, kind, request.options, into)
+        if token:
+            response.next_page_token = token
     else:
-        _fill(response, kind, _rows(session, kind, session.schema.made(_select_all, kind)))
+        _rows(session, kind, session.schema.made(_select_all, kind), {}, into)
     return response
 
 
@@ -48,11 +50,13 @@ def _by_type(kind: str, session: Session, request: Any) -> Any:
     type_id = _type_id(session, kind, request)
     if type_id is None:
         return response
+    into = getattr(response, f"{kind.lower()}s")
     if request.HasField("options"):
-        _fill(response, kind, *list_nodes(session, kind, request.options, Source("type", type_id)))
+        token = list_nodes(session, kind, request.options, into, Source("type", type_id))
+        if token is not None:
+            response.next_page_token = token
     else:
-        values = {"given": type_id}
-        _fill(response, kind, _rows(session, kind, session.schema.made(_select_of_type, kind), values))
+        _rows(session, kind, session.schema.made(_select_of_type, kind), {"given": type_id}, into)
     return response
 
 
@@ -85,7 +89,8 @@ def _by_external_ids(kind: str, session: Session, request: Any) -> Any:
     nodes = _of_texts(session, kind, "external_id", wanted)
     if not nodes:
         raise Refusal(NOT_FOUND, f"No {kind.lower()}s found for external_ids.")
-    return _fill(response, kind, nodes)
+    getattr(response, f"{kind.lower()}s").extend(nodes)
+    return response
 
 
 def _by_uri(session: Session, request: Any) -> Any:
@@ -100,42 +105,38 @@ def _by_uri(session: Session, request: Any) -> Any:
     wanted = {uri: place for place, uri in enumerate(request.uris)}
     nodes = _of_texts(session, "Artifact", "uri", wanted)
     nodes.sort(key=lambda node: wanted[node.uri])
-    return _fill(response_class("GetArtifactsByURI")(), "Artifact", nodes)
+    response = response_class("GetArtifactsByURI")()
+    response.artifacts.extend(nodes)
+    return response
 
 
 def _by_context(kind: str, session: Session, request: Any) -> Any:
     response = response_class(f"Get{kind}sByContext")()
+    into = getattr(response, f"{kind.lower()}s")
     if request.HasField("options"):
-        nodes, token = list_nodes(session, kind, request.options, Source(_LINKS[kind], request.context_id))
-        return _fill(response, kind, nodes, token or None)
-    link = _LINKS[kind], id_column(kind), "context_id"
-    return _fill(response, kind, _linked(session, kind, link, request.context_id))
+        token = list_nodes(session, kind, request.options, into, Source(_LINKS[kind], request.context_id))
+        if token:
+            response.next_page_token = token
+    else:
+        statement = session.schema.made(linked_nodes, kind, _LINKS[kind], id_column(kind), "context_id")
+        _rows(session, kind, statement, {"given": request.context_id}, into)
+    return response
 
 
 def _contexts_of(kind: str, session: Session, request: Any) -> Any:
+    response = response_class(f"GetContextsBy{kind}")()
     column = id_column(kind)
     node_id = getattr(request, column)
-    nodes = _linked(session, "Context", (_LINKS[kind], "context_id", column), node_id)
-    if not nodes:
+    statement = session.schema.made(linked_nodes, "Context", _LINKS[kind], "context_id", column)
+    if not _rows(session, "Context", statement, {"given": node_id}, response.contexts):
         raise Refusal(NOT_FOUND, f"No contexts found for {column}: {node_id}")
-    return _fill(response_class(f"GetContextsBy{kind}")(), "Context", nodes)
-
-
-def _fill(response: Any, kind: str, nodes: Iterable[Any], token: str | None = None) -> Any:
-    getattr(response, f"{kind.lower()}s").extend(nodes)
-    if token is not None:
-        response.next_page_token = token
     return response
 
 
 def _rows(
-    session: Session, kind: str, statement: sa.Select[Any], values: Mapping[str, Any] | None = None
+    session: Session, kind: str, statement: sa.Select[Any], values: Mapping[str, Any], into: Any = None
 ) -> list[Any]:
-    return nodes_of_rows(session, kind, session.rows(statement, values))
-
-
-def _linked(session: Session, kind: str, link: tuple[str, str, str], given: int) -> list[Any]:
-    return _rows(session, kind, session.schema.made(linked_nodes, kind, *link), {"given": given})
+    return nodes_of_rows(session, kind, session.rows(statement, values), into)
 
 
 def _of_texts(session: Session, kind: str, column: str, texts: Iterable[str]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,38 +43,40 @@ class Source:
 
 
 def list_nodes(
-    session: Session, kind: str, options: Any, source: Source | None = None
-) -> tuple[list[Any], str | None]:
-    """Return one page of nodes.
+    session: Session, kind: str, options: Any, into: Any, source: Source | None = None
+) -> str | None:
+    """Add one page of nodes to a response.
 
     Args:
         session: The transaction.
         kind: Artifact, Execution or Context.
         options: `ListOperationOptions`.
+        into: The field of the response.
         source: Which nodes; None for all.
 
     Returns:
-        The nodes, and the token of the next page: empty after the last one, None if `source` has no node
-        at all, of which ml-metadata says the one or the other.
+        The token of the next page: empty after the last one, None if `source` has no node at all, of which
+        ml-metadata says the one or the other.
 
     Raises:
         Refusal: The options are none, or the token is of other ones.
     """
     try:
-        nodes = _read_page(session, kind, options, source)
+        size = _size(options)
+        _read_page(session, kind, options, source, into)
     except Refusal:
         if source is not None and not _has_any(session, kind, source):
-            return [], None  # ml-metadata looks at the options when it has found something to list
+            return None  # ml-metadata looks at the options when it has found something to list
         raise
-    if len(nodes) > (size := _size(options)):
-        del nodes[size:]
-        return nodes, _token(options, nodes)
-    if not nodes and source is not None and not _has_any(session, kind, source):
-        return [], None
-    return nodes, ""
+    if len(into) > size:
+        del into[-1]
+        return _token(options, into)
+    if not into and source is not None and not _has_any(session, kind, source):
+        return None
+    return ""
 
 
-def _read_page(session: Session, kind: str, options: Any, source: Source | None) -> list[Any]:
+def _read_page(session: Session, kind: str, options: Any, source: Source | None, into: Any) -> None:
     values: dict[str, Any] = {"most": _size(options) + 1}
     order = options.order_by_field
     if order.field not in _COLUMNS:
@@ -93,7 +96,7 @@ def _read_page(session: Session, kind: str, options: Any, source: Source | None)
     statement = session.schema.made(_page, kind, by, column, way)
     if options.filter_query:
         statement = statement.where(condition(session.schema, kind, options.filter_query))
-    return nodes_of_rows(session, kind, session.rows(statement, values))
+    nodes_of_rows(session, kind, session.rows(statement, values), into)
 
 
 def _size(options: Any) -> int:
@@ -152,7 +155,7 @@ def _any(schema: Schema, kind: str, by: str) -> sa.Select[Any]:
     return sa.select(of.c.id).where(column == sa.bindparam("given")).limit(1)
 
 
-def _token(options: Any, nodes: list[Any]) -> str:
+def _token(options: Any, nodes: Sequence[Any]) -> str:
     """Return ml-metadata's token of the page behind some nodes."""
     last = nodes[-1]
     token = mlmd.ListOperationNextPageToken(set_options=options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -67,6 +67,20 @@ class Session:
         wanted = list(dict.fromkeys(ids))
         for start in range(0, len(wanted), BATCH):
             yield from self.connection.execute(statement, {"ids": wanted[start : start + BATCH]})
+
+    def ask_of_ids(
+        self, questions: Iterable[tuple[str, Callable[[Sequence[Any]], None]]], ids: Sequence[int]
+    ) -> None:
+        """Run SELECTs of some ids, as `sql_of_ids` gives them, in batches; see `ask`.
+
+        Their rows are taken as the database's client gives them: what SQLAlchemy does to each value takes
+        as long as to read it.
+        """
+        asked = list(questions)
+        for start in range(0, len(ids), BATCH):
+            # They are numbers, and databases bound the parameters of one statement.
+            some = ", ".join(map(str, ids[start : start + BATCH]))
+            self._outbox.ask([Question(sql.replace(_IDS, some), (), take) for sql, take in asked])
 
     def insert(
         self,
@@ -195,6 +209,23 @@ def among(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     Ids are numbers: they go into the statement as they are, for databases bound the parameters of one.
     """
     return column.in_(sa.bindparam("ids", expanding=True, literal_execute=True, type_=sa.BigInteger()))
+
+
+_IDS: Final = "/* ids */"
+
+
+def of_ids(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Return `column IN (ids)`, for a statement without parameters, for `sql_of_ids`."""
+    return column.in_(sa.text(_IDS))
+
+
+def sql_of_ids(schema: Schema, statement: sa.Select[Any]) -> str:
+    """Return the text of a SELECT with a condition `of_ids`, for `Session.ask_of_ids`."""
+    dialect = sa.engine.make_url(f"{_DRIVERS[schema.dialect]}://").get_dialect()()
+    return str(statement.compile(dialect=dialect))
+
+
+_DRIVERS: Final = {"sqlite": "sqlite", "mysql": "mysql+pymysql", "postgresql": "postgresql+psycopg"}
 
 
 def _flat(rows: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
