@@ -83,7 +83,8 @@ def test_it_answers_as_ml_metadata_does(
     try:
         put = rpc.PutEventsRequest()
         for artifact, execution, kind in events:
-            put.events.add(artifact_id=artifact, execution_id=execution, type=kind)  # type: ignore[arg-type]
+            event = put.events.add(artifact_id=artifact, execution_id=execution, milliseconds_since_epoch=1)
+            event.type = kind
         pair.put("PutEvents", put)
         links = rpc.PutAttributionsAndAssociationsRequest()
         for context, node in attributions:

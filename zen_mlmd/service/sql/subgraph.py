@@ -16,9 +16,9 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from zen_mlmd.service.base import INVALID_ARGUMENT, NOT_FOUND, Refusal
 from zen_mlmd.service.sql.edges import read_events
 from zen_mlmd.service.sql.filters.compiler import condition
-from zen_mlmd.service.sql.schema import Schema, id_column
+from zen_mlmd.service.sql.schema import NODES, Schema, id_column
 from zen_mlmd.service.sql.session import Session, among
-from zen_mlmd.service.sql.types import CALLS as TYPE_CALLS
+from zen_mlmd.service.sql.types import read_types, type_message
 
 _Event, _Direction = mlmd.Event, mlmd.LineageSubgraphQueryOptions.Direction
 _INPUTS: Final = frozenset({_Event.INPUT, _Event.DECLARED_INPUT, _Event.INTERNAL_INPUT})
@@ -34,8 +34,8 @@ _FOLLOWED: Final = {
 """Types of events that lead away from a node; all of them where no direction is given."""
 
 _OTHER: Final = {"Artifact": "Execution", "Execution": "Artifact"}
-_NODES: Final = {"Artifact": mlmd.Artifact, "Execution": mlmd.Execution}
-_TYPES: Final = {f"{kind.lower()}_types": f"Get{kind}Types" for kind in ("Artifact", "Execution", "Context")}
+_MESSAGES: Final = {"Artifact": mlmd.Artifact, "Execution": mlmd.Execution}
+_TYPES: Final = {f"{kind.lower()}_types": kind for kind in NODES}
 _LINKS: Final = {"Artifact": "Attribution", "Execution": "Association"}
 
 
@@ -135,7 +135,7 @@ def _fill(session: Session, graph: Any, walk: _Walk, wanted: set[str]) -> None:
     for kind, link in _LINKS.items():
         ids = walk.ids(kind)
         if f"{kind.lower()}s" in wanted:
-            getattr(graph, f"{kind.lower()}s").extend(_NODES[kind](id=each) for each in ids)
+            getattr(graph, f"{kind.lower()}s").extend(_MESSAGES[kind](id=each) for each in ids)
         if {"contexts", f"{link.lower()}s"} & wanted:
             pairs = list(session.rows_of_ids(session.schema.made(_linked, link, id_column(kind)), ids))
             contexts.update(context_id for context_id, _ in pairs)
@@ -147,10 +147,10 @@ def _fill(session: Session, graph: Any, walk: _Walk, wanted: set[str]) -> None:
         graph.contexts.extend(mlmd.Context(id=each) for each in sorted(contexts))
     if "events" in wanted:
         graph.events.extend(walk.events)
-    for field in _TYPES.keys() & wanted:
-        method = _TYPES[field]
-        answer = TYPE_CALLS[method](session, getattr(rpc, f"{method}Request")())
-        getattr(graph, field).extend(getattr(answer, field))
+    for field, kind in _TYPES.items():
+        if field in wanted:
+            types = read_types(session, kind)
+            getattr(graph, field).extend(type_message(kind, each, external_id=False) for each in types)
 
 
 def _linked(schema: Schema, link: str, column: str) -> sa.Select[Any]:
