@@ -28,6 +28,11 @@ _STATUS = {
     mlmd.Execution.CACHED: Status.CACHED,
     mlmd.Execution.CANCELED: Status.CANCELED,
 }
+OUTPUT_EVENTS = frozenset(
+    {mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT, mlmd.Event.INTERNAL_OUTPUT, mlmd.Event.PENDING_OUTPUT}
+)
+"""The types of events of what made an artifact, or is to make it."""
+
 _EVENT_TYPES = {number: EventType(name.lower()) for name, number in mlmd.Event.Type.items()}
 _ARTIFACT_STATES = {number: name.lower() for name, number in mlmd.Artifact.State.items()}
 

@@ -24,6 +24,7 @@ from zen_mlmd.errors import (
     GrantMissingError,
     NotMlmdError,
     SchemaVersionError,
+    UsageError,
 )
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.service.base import MetadataService, is_read_only, is_shut
@@ -152,7 +153,11 @@ class SqliteConfig(StoreConfig):
         return service
 
     def open_database(self, *, create: bool = False) -> Database:
-        """Return the file as Python's SQLite sees it: never beside ml-metadata in one process."""
+        """Return the file as Python's SQLite sees it: never beside ml-metadata in one process.
+
+        Raises:
+            UsageError: This process has the file open.
+        """
         from functools import partial
 
         from zen_mlmd.service.sql.create import create as make
@@ -160,6 +165,7 @@ class SqliteConfig(StoreConfig):
         from zen_mlmd.service.sql.engines import sqlite_engine
         from zen_mlmd.service.sql.learn import learn
 
+        self._refuse_if_open()
         create = create and not self.read_only
         alone = self.read_only or self.path == ":memory:"
         return Database(
@@ -169,6 +175,22 @@ class SqliteConfig(StoreConfig):
             write_lock=None if alone else WriteLock(self.path, timeout_s=self.wait_s),
             wait_s=self.wait_s,
         )
+
+    def _refuse_if_open(self) -> None:
+        """Two SQLite libraries on one file in one process corrupt it: closing one drops the other's locks."""
+        mine = self.identity()
+        if mine is None or not os.path.isdir("/proc/self/fd"):  # noqa: PTH112 - Linux's
+            return
+        for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            try:
+                found = os.fstat(int(number))
+            except OSError:
+                continue
+            if (found.st_dev, found.st_ino) == mine:
+                raise UsageError(
+                    f"{self.location}: this process has the file open, with ml-metadata's SQLite perhaps",
+                    hint="close the store first, or do it from the command line",
+                )
 
     def _open_to_write(self, *, create: bool, upgrade: bool) -> NativeService:
         lock = WriteLock(self.path, timeout_s=self.wait_s)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _HEAD: Final = struct.Struct("<IQ")
 _ANSWER, _REFUSAL, _ERROR = range(3)
+_DELETE: Final = "delete"
+"""Beside MLMD's calls."""
 _PARENT_S: Final = 2.0
 """How often a child without work looks whether its parent is there: a fork of it may keep the pipes open."""
 
@@ -90,6 +93,15 @@ class SqliteProcessService(base.MetadataService):
                 if not method.startswith("Get"):
                     raise
                 return self._exchange(method, data)
+
+    def delete(
+        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+    ) -> dict[str, int]:
+        """Delete nodes; see `MetadataService.delete`."""
+        wish = {"executions": list(executions), "artifacts": list(artifacts), "contexts": list(contexts)}
+        with self._lock:
+            gone: dict[str, int] = json.loads(self._exchange(_DELETE, json.dumps(wish).encode()))
+        return gone
 
     def check(self, method: str, request: Any) -> None:
         """Refuse what this database cannot keep; see `MetadataService.check`."""
@@ -259,6 +271,8 @@ def _open(wish: dict[str, Any]) -> base.MetadataService:
 
 def _answer(service: base.MetadataService, method: str, data: bytes) -> tuple[int, bytes]:
     try:
+        if method == _DELETE:
+            return _ANSWER, json.dumps(service.delete(**json.loads(data))).encode()
         return _ANSWER, service.forward(method, data)
     except base.Refusal as refusal:
         return _REFUSAL, pickle.dumps((refusal.code, refusal.text))

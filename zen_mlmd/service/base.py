@@ -10,7 +10,7 @@ import abc
 import functools
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -27,6 +27,7 @@ from zen_mlmd.errors import (
     StoreError,
     TypeConflictError,
     UnreachableError,
+    UsageError,
     ZenMlmdError,
 )
 from zen_mlmd.service.check import check_request
@@ -87,6 +88,25 @@ class MetadataService(abc.ABC):
             RejectedRequestError: The message names the node and the property.
         """
         check_request(method, request)
+
+    def delete(
+        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+    ) -> dict[str, int]:
+        """Delete nodes with all that hangs on them, in one transaction: all of it, or nothing.
+
+        Artifacts that still have events then, and contexts that still have executions or children, stay.
+
+        Returns:
+            How many were deleted, by "executions", "artifacts" and "contexts".
+
+        Raises:
+            UsageError: Only the SQL service can.
+        """
+        del executions, artifacts, contexts
+        raise UsageError(
+            f"{self.location}: ml-metadata deletes nothing; only the SQL service does",
+            hint="open the database itself with service=sql: mysql://user@host/db, sqlite:///x.db?service=sql",
+        )
 
     @abc.abstractmethod
     def close(self) -> None:

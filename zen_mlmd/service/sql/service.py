@@ -6,7 +6,7 @@ requests get the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from zen_mlmd.errors import ContentionError, GrantMissingError, SchemaVersionError
@@ -23,6 +23,7 @@ from zen_mlmd.service.sql import (
     writing,
 )
 from zen_mlmd.service.sql.database import Database
+from zen_mlmd.service.sql.deleting import delete_nodes
 from zen_mlmd.service.sql.limits import limits_of, narrowest
 from zen_mlmd.service.sql.migrate import migrate
 from zen_mlmd.service.sql.refusals import TooLargeError
@@ -121,6 +122,17 @@ class SqlService(base.MetadataService):
         """Refuse what this database cannot keep; see `MetadataService.check`."""
         check_request(method, request, self.limits, to_native=False)
 
+    def delete(
+        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+    ) -> dict[str, int]:
+        """Delete nodes; see `MetadataService.delete`."""
+        self._refuse_writes()
+        return self._database.write(
+            lambda session: delete_nodes(
+                session, executions=executions, artifacts=artifacts, contexts=contexts
+            )
+        )
+
     def close(self) -> None:
         """Close all connections; a later call opens others."""
         self._database.close()
@@ -133,18 +145,18 @@ class SqlService(base.MetadataService):
         check_request(method, request, self.limits, to_native=False)
         if method.startswith("Get"):
             return self._database.read(lambda session: answer(session, request))
-        if self._read_only:
-            raise GrantMissingError(
-                f"{self.location}: it is open for reading only", hint="open it without read_only"
-            )
-        self._refuse_older()
+        self._refuse_writes()
         try:
             return self._database.write(lambda session: answer(session, request))
         except TooLargeError:
             check_request(method, request, narrowest(self.limits), to_native=False)
             raise
 
-    def _refuse_older(self) -> None:
+    def _refuse_writes(self) -> None:
+        if self._read_only:
+            raise GrantMissingError(
+                f"{self.location}: it is open for reading only", hint="open it without read_only"
+            )
         version = self._database.schema.version
         if version < SCHEMA_VERSION:
             raise SchemaVersionError(
