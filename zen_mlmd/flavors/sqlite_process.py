@@ -192,9 +192,9 @@ class SqliteProcessService(base.MetadataService):
 
 
 def _finish(child: subprocess.Popen[bytes]) -> None:
+    _close(child)
     if child.returncode is not None:
         return
-    _close(child)
     try:
         child.wait(5)
     except subprocess.TimeoutExpired:  # in the middle of something long: nobody waits for it any more
