@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from zen_mlmd.service.sql import foreign_text
 from zen_mlmd.service.sql.outbox import COMMITTED
+
+# That a broken connection cannot be closed properly is told nowhere, unless somebody wants to hear it.
+logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
 POOL: Final = 8
 """Connections that are kept, and how many more there may be for a while: of one process to one database."""
