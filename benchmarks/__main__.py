@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks.table import print_versions
 
-NAMES = ("recording", "reading", "lineage", "startup", "journal", "serving")
+NAMES = ("recording", "reading", "lineage", "startup", "journal", "serving", "sql")
 
 
 def main() -> None:
