@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, unquote
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -107,6 +107,21 @@ class StoreConfig(BaseModel, abc.ABC):
         raise ConfigError(
             f"not a {cls.flavor} store: {faults}", hint=f"its settings are: {', '.join(cls.model_fields)}"
         )
+
+
+def server_fields(url: SplitResult, options: dict[str, str]) -> dict[str, object]:
+    """Return the settings that a database server's URL gives: `user:password@host:port/database?options`."""
+    fields: dict[str, object] = dict(options)
+    if url.hostname:
+        fields["host"] = url.hostname
+    if url.port is not None:
+        fields["port"] = url.port
+    if url.username is not None:
+        fields["user"] = unquote(url.username)
+    if url.password is not None:
+        fields["password"] = unquote(url.password)
+    fields["database"] = unquote(url.path.lstrip("/"))
+    return fields
 
 
 def tls_implied(fields: Any, *names: str) -> Any:

@@ -14,14 +14,14 @@ import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult
 
 import pymysql
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from zen_mlmd.errors import DatabaseMissingError, NotMlmdError, SchemaVersionError, TlsError
-from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, tls_implied
+from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, server_fields, tls_implied
 from zen_mlmd.flavors.mysql_login import MysqlLogin, MysqlTarget, log_in
 from zen_mlmd.flavors.mysql_probe import Probe, probe
 from zen_mlmd.service.base import MetadataService
@@ -136,17 +136,7 @@ class MysqlConfig(StoreConfig):
     @classmethod
     def from_url(cls, url: SplitResult, options: dict[str, str]) -> MysqlConfig:
         """`mysql://user:password@host:port/database?tls=true&ssl_ca=...`."""
-        fields: dict[str, object] = dict(options)
-        if url.hostname:
-            fields["host"] = url.hostname
-        if url.port is not None:
-            fields["port"] = url.port
-        if url.username is not None:
-            fields["user"] = unquote(url.username)
-        if url.password is not None:
-            fields["password"] = unquote(url.password)
-        fields["database"] = unquote(url.path.lstrip("/"))
-        return cls.checked(**fields)
+        return cls.checked(**server_fields(url, options))
 
     def connection_config(self) -> mlmd.ConnectionConfig:
         """Return MLMD's `ConnectionConfig`, with the password in clear."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -27,7 +27,7 @@ from zen_mlmd.errors import (
     TlsError,
     UnreachableError,
 )
-from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, tls_implied
+from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, server_fields, tls_implied
 from zen_mlmd.service.base import MetadataService
 
 if TYPE_CHECKING:
@@ -143,17 +143,7 @@ class PostgresqlConfig(StoreConfig):
     @classmethod
     def from_url(cls, url: SplitResult, options: dict[str, str]) -> PostgresqlConfig:
         """`postgresql://user:password@host:port/database?tls=true&ssl_ca=...`."""
-        fields: dict[str, object] = dict(options)
-        if url.hostname:
-            fields["host"] = url.hostname
-        if url.port is not None:
-            fields["port"] = url.port
-        if url.username is not None:
-            fields["user"] = unquote(url.username)
-        if url.password is not None:
-            fields["password"] = unquote(url.password)
-        fields["database"] = unquote(url.path.lstrip("/"))
-        return cls.checked(**fields)
+        return cls.checked(**server_fields(url, options))
 
     def connection_config(self) -> mlmd.ConnectionConfig:
         """Refuse: ml-metadata's own client is not safe on PostgreSQL.
