@@ -12,8 +12,8 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -69,6 +69,11 @@ class Database:
         self._schema: Schema | None = None
         self._catalog = Catalog()
         _databases.add(self)
+
+    @property
+    def known(self) -> Schema | None:
+        """The tables, if they were learned since the last connection was lost."""
+        return self._schema
 
     @property
     def schema(self) -> Schema:
@@ -158,9 +163,15 @@ class Database:
             return _LostBeforeCommitError(found)
         return found
 
-    def _connection(self, *, writes: bool) -> Connection:
-        connection = self._opened().connect()
-        return connection.execution_options(zen_mlmd_writes=writes)
+    @contextmanager
+    def _connection(self, *, writes: bool) -> Iterator[Connection]:
+        engine = self._opened()
+        with engine.connect() as connection:
+            try:
+                yield connection.execution_options(zen_mlmd_writes=writes)
+            finally:
+                if engine is not self._engine and not connection.invalidated:
+                    connection.invalidate()  # another thread lost one: there is no pool to give it back to
 
     def _known(self) -> Schema:
         if self._schema is None:

@@ -94,8 +94,9 @@ class SqlService(base.MetadataService):
     @property
     def limits(self) -> Limits:
         """What the columns of the open database hold."""
-        schema = self._database.schema
-        if self._limits is None or self._limits[0] is not schema:
+        schema = self._database.known
+        if self._limits is None or schema not in (None, self._limits[0]):
+            schema = schema or self._database.schema
             self._limits = schema, limits_of(schema)
         return self._limits[1]
 
