@@ -57,9 +57,10 @@ def session_directory() -> Path:
     """
     for stale in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         _remove_if_unused(stale)
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    lock = (directory / "lock").open("w")
+    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+    lock = (made / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
+    directory = made.rename(made.with_name(made.name.removeprefix(".")))  # locked before others see it
     owner = os.getpid()
 
     def remove() -> None:

@@ -182,6 +182,7 @@ class MariaDb:
             f"--socket={self.socket}",
             f"--port={self.port}",
             f"--bind-address={self.host}",
+            f"--tmpdir={self.directory}",
             f"--pid-file={self.directory / 'pid'}",
             *_FAST,
             *_SMALL_FILES,
@@ -233,6 +234,7 @@ def _template() -> Path:
         [
             *_program("mariadb-install-db"),
             f"--datadir={data}",
+            f"--tmpdir={data.parent}",  # one that starts removes the temporary tables of all others in its own
             "--skip-test-db",
             "--auth-root-authentication-method=socket",
             f"--auth-root-socket-user={getpass.getuser()}",
