@@ -234,7 +234,7 @@ def _template() -> Path:
         [
             *_program("mariadb-install-db"),
             f"--datadir={data}",
-            f"--tmpdir={data.parent}",  # one that starts removes the temporary tables of all others in its own
+            f"--tmpdir={data.parent}",  # one that starts removes the temporary tables that it finds there
             "--skip-test-db",
             "--auth-root-authentication-method=socket",
             f"--auth-root-socket-user={getpass.getuser()}",
