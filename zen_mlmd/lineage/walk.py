@@ -16,6 +16,7 @@ from zen_mlmd.errors import UsageError
 from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Event, EventType, to_millis
+from zen_mlmd.service.client import Client
 
 DIRECTIONS: Final = get_args(Direction)
 ValueT = TypeVar("ValueT")
@@ -153,13 +154,14 @@ class _Walk:
         self._waiting: set[int] = set()
 
     def go(self) -> None:
-        client, limit = self._loader.client, self._bounds.max_hops
+        limit = self._bounds.max_hops
         frontier, hops = list(self.start), 0
+        events = _Ahead(self._loader.client, frontier, self._bounds, upstream=self._upstream)
         while frontier:
-            steps = self._outward_from(frontier, client.events_of_artifacts(frontier), hops == limit)
+            steps = self._outward_from(frontier, events.of_artifacts(frontier), hops == limit)
             if not steps:
                 break
-            frontier = self._inward_from(client.events_of_executions(steps), hops + 1 == limit)
+            frontier = self._inward_from(events.of_executions(steps), hops + 1 == limit)
             hops += 2
         if not self._bounds.reuse and not self._upstream:
             self._leave_out_reuses()
@@ -271,6 +273,45 @@ class _Walk:
             return set()
         known = self._loader.artifacts(each for each in frontier if each not in self.start)
         return {each.id for each in known.values() if each.type in self._bounds.stop_types}
+
+
+class _Ahead:
+    """Events by node: all at once from a service that finds them so, where nothing bounds the walk.
+
+    What a service finds may be more than the walk meets, which chooses, and less where somebody writes
+    meanwhile: then it is asked again.
+    """
+
+    def __init__(self, client: Client, start: list[int], bounds: Bounds, *, upstream: bool) -> None:
+        self._client = client
+        self._artifacts: dict[int, list[Any]] = {}
+        self._executions: dict[int, list[Any]] = {}
+        if not start or bounds.max_hops is not None or bounds.stop_types or bounds.since or bounds.until:
+            return
+        inputs, outputs = sorted(_numbers(bounds.inputs)), sorted(_numbers(bounds.outputs))
+        found = client.lineage_events(start, upstream=upstream, inputs=inputs, outputs=outputs)
+        for event in found[0] if found else ():
+            self._artifacts.setdefault(event.artifact_id, []).append(event)
+        for event in found[1] if found else ():
+            self._executions.setdefault(event.execution_id, []).append(event)
+
+    def of_artifacts(self, ids: list[int]) -> list[Any]:
+        """Return the events of artifacts."""
+        return _known(self._artifacts, ids, self._client.events_of_artifacts)
+
+    def of_executions(self, ids: list[int]) -> list[Any]:
+        """Return the events of executions."""
+        return _known(self._executions, ids, self._client.events_of_executions)
+
+
+def _known(
+    known: dict[int, list[Any]], ids: list[int], ask: Callable[[Sequence[int]], list[Any]]
+) -> list[Any]:
+    if not known:
+        return ask(ids)
+    unknown = [each for each in ids if each not in known]
+    events = [event for each in ids for event in known.get(each, ())]
+    return events + ask(unknown) if unknown else events
 
 
 def _in_time(bounds: Bounds) -> Callable[[Any], bool] | None:

@@ -89,6 +89,23 @@ class MetadataService(abc.ABC):
         """
         check_request(method, request)
 
+    def lineage_events(
+        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Return all events on the way up or down from artifacts, if this service has a quick way to them.
+
+        Args:
+            artifacts: Where to begin.
+            upstream: Up, to what made them, or down.
+            inputs: Numbers of the types of events that lead into a step.
+            outputs: Numbers of those that lead out of one.
+
+        Returns:
+            The events of each artifact on the way, and those of each execution; None if there is no such way.
+        """
+        del artifacts, upstream, inputs, outputs
+        return None
+
     def delete(
         self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
     ) -> dict[str, int]:

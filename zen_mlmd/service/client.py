@@ -227,6 +227,12 @@ class Client:
             events.extend(self.read("GetEventsByExecutionIDs", request).events)
         return events
 
+    def lineage_events(
+        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+    ) -> tuple[list[mlmd.Event], list[mlmd.Event]] | None:
+        """Return all events on the way up or down from artifacts; see `MetadataService.lineage_events`."""
+        return self.service.lineage_events(artifacts, upstream=upstream, inputs=inputs, outputs=outputs)
+
     # -- contexts --------------------------------------------------------------------------------
 
     def context(self, type_name: str, name: str) -> mlmd.Context | None:

@@ -25,6 +25,7 @@ from zen_mlmd.service.sql import (
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.deleting import delete_nodes
 from zen_mlmd.service.sql.limits import limits_of, narrowest
+from zen_mlmd.service.sql.lineage import lineage_events
 from zen_mlmd.service.sql.migrate import migrate
 from zen_mlmd.service.sql.refusals import TooLargeError
 from zen_mlmd.service.sql.schema import SCHEMA_VERSION, Schema
@@ -122,6 +123,16 @@ class SqlService(base.MetadataService):
     def check(self, method: str, request: Any) -> None:
         """Refuse what this database cannot keep; see `MetadataService.check`."""
         check_request(method, request, self.limits, to_native=False)
+
+    def lineage_events(
+        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Return events; see `MetadataService.lineage_events`."""
+        return self._database.read(
+            lambda session: lineage_events(
+                session, artifacts, upstream=upstream, inputs=inputs, outputs=outputs
+            )
+        )
 
     def delete(
         self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
