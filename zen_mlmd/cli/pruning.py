@@ -40,9 +40,9 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
 def prune(
     where: str | None, older_than: timedelta | None, *, break_lineage: bool, uris: Path | None, yes: bool
 ) -> None:
-    """Delete old runs, their steps, and the artifacts that they alone made. Says only which, without --yes.
+    """Delete old runs, and what they alone made.
 
-    A run that has not ended stays, and so does one whose artifacts something else uses that stays. Payloads
+    Without --yes it only says which. A run that has not ended stays, and so does one whose artifacts something else uses that stays. Payloads
     are left where they are: --uris tells where that is.
 
     In Python: zen_mlmd.transfer.prune.plan_prune, prune
