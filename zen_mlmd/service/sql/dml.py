@@ -7,8 +7,9 @@ for another number of rows, at a higher price than SQLite takes for running it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import Final
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 PARENT: Final = "%s * @@auto_increment_increment + LAST_INSERT_ID()"
 """In MySQL: the id of a row, counted from 0, of the INSERT before."""
@@ -29,37 +30,59 @@ def _list(dialect: str, names: Iterable[str]) -> str:
     return ", ".join(_name(dialect, each) for each in names)
 
 
-@functools.lru_cache(maxsize=512)
 def insert(
     dialect: str,
     table: str,
     columns: tuple[str, ...],
-    count: int,
+    rows: Sequence[tuple[Any, ...]],
     *,
     skip_known: bool = False,
     of_parent: bool = False,
-) -> str:
-    """Return an INSERT of several rows.
+) -> tuple[str, Sequence[Any]]:
+    """Return an INSERT of several rows, and the values that are bound in it.
 
     Args:
         dialect: sqlite, mysql or postgresql.
         table: Its name.
         columns: What is given of each row.
-        count: Of rows.
+        rows: One or more.
         skip_known: Leave out those whose key is there already.
         of_parent: The first column is `PARENT`.
     """
-    marks = [_mark(dialect)] * len(columns)
-    if of_parent:
-        marks[0] = PARENT
-    rows = ", ".join([f"({', '.join(marks)})"] * count)
-    sql = f"INSERT INTO {_name(dialect, table)} ({_list(dialect, columns)}) VALUES {rows}"  # noqa: S608
+    if dialect == "mysql":
+        # Its client puts each value into the text, which takes longer than all else; most of a property's
+        # are NULL.
+        nulls = (tuple(value is None for value in row) for row in rows)
+        marks = ", ".join(_marks(each, of_parent=of_parent) for each in nulls)
+        values: Sequence[Any] = [value for row in rows for value in row if value is not None]
+    else:
+        marks = _all_marks(dialect, len(columns), len(rows))
+        values = tuple(itertools.chain.from_iterable(rows))
+    sql = f"{_insert(dialect, table, columns)}{marks}"
     if not skip_known:
-        return sql
+        return sql, values
     if dialect == "mysql":  # INSERT IGNORE would pass over other errors, too
         first = _name(dialect, columns[0])
-        return f"{sql} ON DUPLICATE KEY UPDATE {first} = {first}"
-    return f"{sql} ON CONFLICT DO NOTHING"
+        return f"{sql} ON DUPLICATE KEY UPDATE {first} = {first}", values
+    return f"{sql} ON CONFLICT DO NOTHING", values
+
+
+@functools.lru_cache(maxsize=512)
+def _insert(dialect: str, table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {_name(dialect, table)} ({_list(dialect, columns)}) VALUES "  # noqa: S608
+
+
+@functools.lru_cache(maxsize=512)
+def _marks(nulls: tuple[bool, ...], *, of_parent: bool) -> str:
+    marks = ["NULL" if is_null else "%s" for is_null in nulls]
+    if of_parent:
+        marks[0] = PARENT
+    return f"({', '.join(marks)})"
+
+
+@functools.lru_cache(maxsize=512)
+def _all_marks(dialect: str, columns: int, rows: int) -> str:
+    return ", ".join([f"({', '.join([_mark(dialect)] * columns)})"] * rows)
 
 
 _LOCKS: Final = {
@@ -101,6 +124,9 @@ def update(dialect: str, table: str, columns: tuple[str, ...], count: int) -> st
 @functools.lru_cache(maxsize=512)
 def delete(dialect: str, table: str, columns: tuple[str, ...], count: int) -> str:
     """Return a DELETE of several rows, known by their keys."""
-    rows = ", ".join([f"({', '.join([_mark(dialect)] * len(columns))})"] * count)
+    start = f"DELETE FROM {_name(dialect, table)} WHERE "  # noqa: S608
+    if count == 1:  # MariaDB looks through the whole table for the one that is in a list of one
+        return start + " AND ".join(f"{_name(dialect, each)} = {_mark(dialect)}" for each in columns)
+    rows = _all_marks(dialect, len(columns), count)
     keys = f"VALUES {rows}" if dialect == "sqlite" else rows
-    return f"DELETE FROM {_name(dialect, table)} WHERE ({_list(dialect, columns)}) IN ({keys})"  # noqa: S608
+    return f"{start}({_list(dialect, columns)}) IN ({keys})"

@@ -88,6 +88,9 @@ class Outbox:
         """Run an INSERT now and return the ids of its rows, in order."""
         if self._gathers:
             self.put(sql, values, on_duplicate)
+            if count == 1:
+                self.send()
+                return [self._last_id]
             *_, ((first, step),) = self._run([*self._taken(), _Statement(_LAST_IDS, ())])
             return list(range(first, first + count * step, step))
         if self._dialect == "postgresql":

@@ -102,8 +102,8 @@ class Session:
                 cannot go on then.
         """
         for batch in self._batches(rows):
-            sql = dml.insert(self.dialect, table, columns, len(batch), skip_known=skip_known)
-            self._outbox.put(sql, _flat(batch), on_duplicate)
+            sql, values = dml.insert(self.dialect, table, columns, batch, skip_known=skip_known)
+            self._outbox.put(sql, values, on_duplicate)
 
     def insert_for_ids(
         self,
@@ -116,8 +116,8 @@ class Session:
         """Insert rows of a table that gives them ids, and return those in order; see `insert`."""
         ids: list[int] = []
         for batch in self._batches(rows):
-            sql = dml.insert(self.dialect, table, columns, len(batch))
-            ids += self._outbox.insert(sql, _flat(batch), len(batch), on_duplicate)
+            sql, values = dml.insert(self.dialect, table, columns, batch)
+            ids += self._outbox.insert(sql, values, len(batch), on_duplicate)
         return ids
 
     def insert_events(
@@ -140,12 +140,12 @@ class Session:
             return
         for start in range(0, len(rows), BATCH // len(EVENT)):
             batch = rows[start : start + BATCH // len(EVENT)]
-            self._outbox.put(dml.insert("mysql", "Event", EVENT, len(batch)), _flat(batch), on_duplicate)
+            self._outbox.put(*dml.insert("mysql", "Event", EVENT, batch), on_duplicate)
             # Their ids need not be told here, where nothing else needs them.
             numbered = _numbered(range(len(batch)), steps[start : start + len(batch)])
             for some in self._batches(numbered):
-                sql = dml.insert("mysql", "EventPath", ("event_id", *STEP), len(some), of_parent=True)
-                self._outbox.put(sql, _flat(some), refusals.DuplicateError)
+                sql, values = dml.insert("mysql", "EventPath", ("event_id", *STEP), some, of_parent=True)
+                self._outbox.put(sql, values, refusals.DuplicateError)
 
     def update(
         self,
