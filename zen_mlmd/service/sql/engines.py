@@ -83,6 +83,8 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
     def creator() -> Any:
         import pymysql
 
+        from zen_mlmd.service.sql import mysql_rows
+
         made = connect(
             charset="latin1",
             autocommit=False,
@@ -90,6 +92,7 @@ def mysql_engine(connect: Callable[..., Any]) -> Engine:
             client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS,  # see `outbox`
         )
         made.encoding = "utf8"
+        mysql_rows.quicken(made)
         return made
 
     engine = sa.create_engine(
