@@ -10,6 +10,8 @@ import pytest
 from tests.services.mariadb import MariaDb
 from tests.services.postgresql import PostgreSql
 from tests.sql.places import Place, server_place, sqlite_place
+from tests.sql.twins import database_of
+from zen_mlmd.service.sql.service import SqlService
 
 BACKENDS = (
     "sqlite",
@@ -43,3 +45,26 @@ def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 def place(new_place: Callable[[], Place]) -> Place:
     """One empty database of each kind."""
     return new_place()
+
+
+@pytest.fixture
+def mysql_folding(mariadb: MariaDb) -> Iterator[Place]:
+    """An empty database of MariaDB to which names that differ by case, or a blank at the end, are one."""
+    name = mariadb.new_database()
+    mariadb.sql(f"ALTER DATABASE {name} COLLATE utf8mb4_general_ci")
+    yield server_place(mariadb.url(name))
+    mariadb.drop_database(name)
+
+
+@pytest.fixture
+def open_service() -> Iterator[Callable[[Place], SqlService]]:
+    """Opens the SQL service on a place, each time as another process would."""
+    opened = []
+
+    def new(place: Place) -> SqlService:
+        opened.append(SqlService(database_of(place)))
+        return opened[-1]
+
+    yield new
+    for service in opened:
+        service.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -95,4 +96,6 @@ def _shown(table: str, column: str, value: Any) -> str:
         return "a time"
     if column == "id" and table in _UNORDERED:
         return "an id"
+    if column in ("input_type", "output_type") and value:  # maps in any order
+        return json.dumps(json.loads(value), sort_keys=True)
     return repr(value)

@@ -42,8 +42,8 @@ def prune(
 ) -> None:
     """Delete old runs, and what they alone made.
 
-    Without --yes it only says which. A run that has not ended stays, and so does one whose artifacts something else uses that stays. Payloads
-    are left where they are: --uris tells where that is.
+    Without --yes it only says which. A run that has not ended stays, and so does one whose artifacts
+    something else uses that stays. Payloads are left where they are: --uris tells where that is.
 
     In Python: zen_mlmd.transfer.prune.plan_prune, prune
     """

@@ -128,7 +128,8 @@ def _put_attributions_and_associations(session: Session, request: Any) -> Any:
 def _put_parent_contexts(session: Session, request: Any) -> Any:
     links = request.parent_contexts
     ids = {number for link in links for number in (link.parent_id, link.child_id)}
-    # Locked: who makes a link the other way round has to wait, and then meets this one.
+    # Who makes a link the other way round has to wait, and then meets this one.
+    session.lock_table("ParentContext")
     known = {row[0] for row in session.rows_of_ids(session.schema.made(_locked_contexts), sorted(ids))}
     parents = _ancestry(session, ids)
     rows = []

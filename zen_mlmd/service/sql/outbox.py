@@ -141,18 +141,19 @@ class Outbox:
                 if len(answers) == len(statements):
                     break
                 cursor.nextset()
-        except Exception as error:  # noqa: BLE001 - told apart below
-            self._fail(error, statements[len(answers)])
-        finally:
             self._last_id = getattr(cursor, "lastrowid", None) or 0  # psycopg's has none
             cursor.close()
+        except connection.dialect.loaded_dbapi.Error as error:
+            self._fail(error, statements[len(answers)])
+        except BaseException as error:
+            if self._dialect != "sqlite":  # a part of the answers may be unread
+                connection.invalidate(error)
+            raise
         return answers
 
-    def _fail(self, error: Exception, statement: _Statement) -> NoReturn:
+    def _fail(self, error: Any, statement: _Statement) -> NoReturn:
         """Raise what SQLAlchemy would: a driver's error that tells whether the connection is gone."""
         connection = self._connection
-        if not isinstance(error, connection.dialect.loaded_dbapi.Error):
-            raise error
         is_lost = connection.dialect.is_disconnect(error, connection.connection, None)
         if is_lost:
             connection.invalidate(error)

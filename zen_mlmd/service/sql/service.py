@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from zen_mlmd.errors import ContentionError, GrantMissingError, SchemaVersionError
+from zen_mlmd.errors import ConnectionFailedError, ContentionError, GrantMissingError, SchemaVersionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import Limits, check_request
 from zen_mlmd.service.sql import (
@@ -96,8 +96,14 @@ class SqlService(base.MetadataService):
     def limits(self) -> Limits:
         """What the columns of the open database hold."""
         schema = self._database.known
-        if self._limits is None or schema not in (None, self._limits[0]):
-            schema = schema or self._database.schema
+        if schema is None:
+            try:
+                schema = self._database.schema
+            except ConnectionFailedError:
+                if self._limits is None:
+                    raise
+                return self._limits[1]  # as they were: whether it is there, the call itself will find
+        if self._limits is None or schema is not self._limits[0]:
             self._limits = schema, limits_of(schema)
         return self._limits[1]
 

@@ -82,6 +82,15 @@ class Session:
             some = ", ".join(map(str, ids[start : start + BATCH]))
             self._outbox.ask([Question(sql.replace(_IDS, some), (), take) for sql, take in asked])
 
+    def lock_table(self, table: str) -> None:
+        """In PostgreSQL, keep others from writing to a table; to be called before anything is read.
+
+        What a transaction sees there is fixed by its first SELECT, be it one that waits for a row.
+        """
+        if self.dialect == "postgresql":
+            sql = f'LOCK TABLE "{table.lower()}" IN SHARE ROW EXCLUSIVE MODE'
+            self._outbox.put(sql, (), refusals.DuplicateError)
+
     def insert(
         self,
         table: str,

@@ -293,9 +293,7 @@ def register(
 def _begin(session: Session, request: Any) -> None:
     if not request.all_fields_match:
         raise Refusal(UNIMPLEMENTED, "Must match all fields.")
-    if session.dialect == "postgresql":
-        # Before anything is read: what this transaction sees is fixed by its first SELECT.
-        session.connection.exec_driver_sql('LOCK TABLE "type" IN SHARE ROW EXCLUSIVE MODE')
+    session.lock_table("Type")
 
 
 def _put_types(session: Session, request: Any) -> Any:
