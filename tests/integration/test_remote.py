@@ -344,7 +344,9 @@ def test_a_call_that_no_server_has_is_told(plain: GrpcServer) -> None:
 def test_a_call_that_takes_too_long_counts_as_lost(grpc_server: GrpcServer) -> None:
     service = zm.KubeflowConfig(port=grpc_server.port, timeout_s=0.5).open_service()
     assert grpc_server._process is not None
-    os.kill(grpc_server._process.pid, signal.SIGSTOP)
+    pid = grpc_server._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)  # a signal is sent at once, and obeyed soon
     try:
         started = time.monotonic()
         error = refusal(
@@ -352,7 +354,7 @@ def test_a_call_that_takes_too_long_counts_as_lost(grpc_server: GrpcServer) -> N
         )
         assert 0.4 < time.monotonic() - started < 2
     finally:
-        os.kill(grpc_server._process.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     assert "timeout_s" in error.hint
     service.close()
 

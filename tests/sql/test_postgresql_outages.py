@@ -74,7 +74,7 @@ def test_writers_in_threads_lose_nothing_while_connections_are_cut(own: PostgreS
             each.start()
         while any(each.is_alive() for each in writers):
             own.kill_connections()
-            time.sleep(0.15)
+            time.sleep(0.4)
         for each in writers:
             each.join()
         assert len(names(store)) == 32

@@ -19,7 +19,13 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from zen_mlmd.errors import ConnectionLostError, ContentionError, UnreachableError, ZenMlmdError
+from zen_mlmd.errors import (
+    ConnectionLostError,
+    ContentionError,
+    NotMlmdError,
+    UnreachableError,
+    ZenMlmdError,
+)
 from zen_mlmd.service.base import Refusal, error_from_code
 from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.sql import refusals
@@ -137,7 +143,7 @@ class Database:
             except _LostBeforeCommitError as error:
                 # Idle connections of a pool are lost together: the second one is new.
                 lost += 1
-                self.forget()
+                self._renew()
                 if lost > 1:
                     raise error.reason from None
 
@@ -157,6 +163,11 @@ class Database:
 
     def _explained(self, error: sa.exc.DBAPIError, *, committing: bool) -> Exception:
         found = refusals.explain(error, self.location)
+        if refusals.lacks_table(error):
+            self.forget()
+            return _LostBeforeCommitError(
+                NotMlmdError(f"{self.location}: MLMD's tables are gone", hint="is it the right database?")
+            )
         if isinstance(found, ConnectionLostError | UnreachableError):
             if committing:
                 return ConnectionLostError(found.message, hint=found.hint)
@@ -166,11 +177,13 @@ class Database:
     @contextmanager
     def _connection(self, *, writes: bool) -> Iterator[Connection]:
         engine = self._opened()
+        pool = engine.pool
         with engine.connect() as connection:
             try:
                 yield connection.execution_options(zen_mlmd_writes=writes)
             finally:
-                if engine is not self._engine and not connection.invalidated:
+                gone = engine is not self._engine or engine.pool is not pool
+                if gone and not connection.invalidated:
                     connection.invalidate()  # another thread lost one: there is no pool to give it back to
 
     def _known(self) -> Schema:
@@ -184,6 +197,18 @@ class Database:
             if self._engine is None:
                 self._engine = self._make_engine()
             return self._engine
+
+    def _renew(self) -> None:
+        """Drop all connections, for they are lost together, and what may be another in another database.
+
+        The tables are taken for what they were: where they are not there, the next statement tells.
+        """
+        with self._lock:
+            engine = self._engine
+            self._catalog = Catalog()
+            self.generation += 1
+        if engine is not None:
+            engine.dispose()
 
     def forget(self) -> None:
         """Drop all connections and what was learned: the next call may find another database."""

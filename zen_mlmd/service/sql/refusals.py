@@ -30,6 +30,9 @@ _MYSQL_DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1290, 1792, 1836})
 _POSTGRESQL_BUSY: Final = frozenset({"40001", "40P01", "55P03"})
 _POSTGRESQL_DUPLICATE: Final = frozenset({"23505"})
 _POSTGRESQL_TOO_LARGE: Final = frozenset({"22001", "22003", "54000"})
+_POSTGRESQL_LOST: Final = frozenset({"57P01", "57P02", "57P03", "08000", "08003", "08006"})
+_MYSQL_NO_TABLE: Final = frozenset({1146})
+_POSTGRESQL_NO_TABLE: Final = frozenset({"42P01"})
 _POSTGRESQL_DENIED: Final = frozenset({"42501", "25006"})
 _SQLITE_DENIED: Final = ("SQLITE_READONLY",)
 _DENIED: Final = re.compile(r"[A-Z, ]{3,60} command denied")
@@ -133,7 +136,12 @@ def is_away(error: sa.exc.DBAPIError) -> bool:
 
 def is_lost(error: sa.exc.DBAPIError) -> bool:
     """Tell whether the connection is gone."""
-    return error.connection_invalidated or _says(error, _MYSQL_LOST, frozenset(), ())
+    return error.connection_invalidated or _says(error, _MYSQL_LOST, _POSTGRESQL_LOST, ())
+
+
+def lacks_table(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether a table is missing: somebody has emptied the database, or another one answers."""
+    return _says(error, _MYSQL_NO_TABLE, _POSTGRESQL_NO_TABLE, ())
 
 
 def _says(
