@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +15,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.service.base import INVALID_ARGUMENT, Refusal
 from zen_mlmd.service.sql.filters.compiler import condition
-from zen_mlmd.service.sql.nodes import nodes_of_rows, select_nodes
+from zen_mlmd.service.sql.nodes import read_nodes
 from zen_mlmd.service.sql.schema import Schema, id_column
 from zen_mlmd.service.sql.session import Session
 
@@ -27,6 +28,9 @@ _COLUMNS: Final = {
     _Order.LAST_UPDATE_TIME: "last_update_time_since_epoch",
     _Order.ID: "id",
 }
+
+_LINKS: Final = ("Attribution", "Association")
+_WALK: Final = " walk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +67,27 @@ def list_nodes(
     """
     try:
         size = _size(options)
-        _read_page(session, kind, options, source, into)
+        ids = _ids_of_page(session, kind, options, source)
     except Refusal:
         if source is not None and not _has_any(session, kind, source):
             return None  # ml-metadata looks at the options when it has found something to list
         raise
-    if len(into) > size:
-        del into[-1]
-        return _token(options, into)
-    if not into and source is not None and not _has_any(session, kind, source):
+    if not ids and source is not None and not _has_any(session, kind, source):
         return None
-    return ""
+    page = ids[:size]
+    if page == sorted(page):
+        read_nodes(session, kind, page, into)
+    else:
+        nodes = {node.id: node for node in read_nodes(session, kind, page)}
+        into.extend(nodes[each] for each in page if each in nodes)
+    return _token(options, into) if len(ids) > size else ""
 
 
-def _read_page(session: Session, kind: str, options: Any, source: Source | None, into: Any) -> None:
+def _ids_of_page(session: Session, kind: str, options: Any, source: Source | None) -> list[int]:
+    """Return the ids of a page and of one node more, if there is one.
+
+    Ids alone are sorted, and looked for in indexes, in a fifth of the time of whole rows.
+    """
     values: dict[str, Any] = {"most": _size(options) + 1}
     order = options.order_by_field
     if order.field not in _COLUMNS:
@@ -89,14 +100,15 @@ def _read_page(session: Session, kind: str, options: Any, source: Source | None,
         values["last_id"], offset = _position(options)
         if column != "id":
             values["offset"] = offset
-    by = ""
+    by = how = ""
     if source is not None:
         by = source.by
         values["given"] = source.given
-    statement = session.schema.made(_page, kind, by, column, way)
+        how = _WALK if _is_large(session, kind, source, column) else ""
+    statement = session.schema.made(_page, kind, by + how, column, way)
     if options.filter_query:
         statement = statement.where(condition(session.schema, kind, options.filter_query))
-    nodes_of_rows(session, kind, session.rows(statement, values), into)
+    return [row[0] for row in session.rows(statement, values)]
 
 
 def _size(options: Any) -> int:
@@ -110,24 +122,63 @@ def _size(options: Any) -> int:
 
 
 def _page(schema: Schema, kind: str, by: str, column: str, way: str) -> sa.Select[Any]:
-    """Select nodes in order: asc or desc, and "on" if it goes on behind the last one of the page before."""
+    """Select ids in order: asc or desc, and "on" if it goes on behind the last one of the page before."""
     direction, _, goes_on = way.partition(" ")
     node = schema.table(kind)
     node_id: sa.ColumnElement[int] = node.c.id
-    if by and by != "type":
+    source: sa.FromClause = node
+    of_source = _of_source(schema, kind, by)
+    if by in _LINKS:
         link = schema.table(by)
-        node_id = link.c[id_column(kind)]  # equal, and an index of the link has them in order
-        statement = select_nodes(schema, kind, link, id_column(kind))
-        statement = statement.where(link.c.context_id == sa.bindparam("given"))
-    else:
-        statement = select_nodes(schema, kind)
-        if by:
-            statement = statement.where(node.c.type_id == sa.bindparam("given"))
+        source = link.join(node, node.c.id == link.c[id_column(kind)])
+        if column == "id":
+            node_id = link.c[id_column(kind)]  # equal, and an index of the link has them in order
     keys = [node_id] if column == "id" else [node.c[column], node_id]
+    statement = sa.select(node.c.id).select_from(source).where(*of_source)
     if goes_on:
         statement = statement.where(*_behind(keys, ascending=direction == "asc"))
     ordered = (key.asc() if direction == "asc" else key.desc() for key in keys)
     return statement.order_by(*ordered).limit(sa.bindparam("most"))
+
+
+def _of_source(schema: Schema, kind: str, by: str) -> list[sa.ColumnElement[bool]]:
+    """Return the condition that a node is of a source; `walk` keeps SQLite from looking for all of these."""
+    given: sa.BindParameter[int] = sa.bindparam("given", type_=sa.BigInteger())
+    node = schema.table(kind)
+    table = by.removesuffix(_WALK)
+    if not table:
+        return []
+    if table == "type":
+        return [node.c.type_id + 0 == given if by.endswith(_WALK) else node.c.type_id == given]
+    link = schema.table(table)
+    if not by.endswith(_WALK):
+        return [link.c.context_id == given]
+    has = sa.select(link.c.id).where(link.c.context_id == given, link.c[id_column(kind)] == node.c.id)
+    return [has.exists()]
+
+
+def _is_large(session: Session, kind: str, source: Source, column: str) -> bool:
+    """Tell whether SQLite does better to walk through all nodes in order than to sort those of a source.
+
+    It has no statistics by which it could tell. A walk meets a hundred of m among n nodes after 100 n / m;
+    others sort out by themselves what is cheaper, and the nodes of a context lie in the order of their ids.
+    """
+    if session.dialect != "sqlite" or (column == "id" and source.by != "type"):
+        return False
+    last = session.rows(session.schema.made(_last_id, kind))[0][0] or 0
+    enough = math.isqrt(PAGE * last)
+    values = {"given": source.given, "enough": enough}
+    found: int = session.rows(session.schema.made(_count, kind, source.by), values)[0][0]
+    return found >= enough > 0
+
+
+def _last_id(schema: Schema, kind: str) -> sa.Select[Any]:
+    return sa.select(sa.func.max(schema.table(kind).c.id))
+
+
+def _count(schema: Schema, kind: str, by: str) -> sa.Select[Any]:
+    some = _any(schema, kind, by).limit(sa.bindparam("enough")).subquery()
+    return sa.select(sa.func.count()).select_from(some)
 
 
 def _behind(keys: list[sa.ColumnElement[Any]], *, ascending: bool) -> list[sa.ColumnElement[bool]]:
@@ -146,13 +197,15 @@ def _behind(keys: list[sa.ColumnElement[Any]], *, ascending: bool) -> list[sa.Co
 
 
 def _has_any(session: Session, kind: str, source: Source) -> bool:
-    return bool(session.rows(session.schema.made(_any, kind, source.by), {"given": source.given}))
+    values = {"given": source.given, "enough": 1}
+    found: int = session.rows(session.schema.made(_count, kind, source.by), values)[0][0]
+    return found > 0
 
 
 def _any(schema: Schema, kind: str, by: str) -> sa.Select[Any]:
     of = schema.table(kind if by == "type" else by)
     column = of.c["type_id" if by == "type" else "context_id"]
-    return sa.select(of.c.id).where(column == sa.bindparam("given")).limit(1)
+    return sa.select(of.c.id).where(column == sa.bindparam("given"))
 
 
 def _token(options: Any, nodes: Sequence[Any]) -> str:
