@@ -51,6 +51,25 @@ def test_what_another_client_wrote_is_read_beside_what_mlmd_wrote(mariadb: Maria
     mariadb.drop_database(name)
 
 
+@pytest.mark.mysql
+def test_a_foreign_text_that_is_met_first_in_a_property_is_read_too(mariadb: MariaDb) -> None:
+    name = mariadb.new_database()
+    place = server_place(mariadb.url(name))
+    store = place.native()
+    type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+    (artifact_id,) = store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=OURS[1])])
+    mariadb.sql(
+        f"INSERT INTO {name}.ArtifactProperty (artifact_id, name, is_custom_property, string_value)"
+        f" VALUES ({artifact_id}, 'p', 1, %s)",
+        "ü",
+    )
+    with SqlService(database_of(place)) as service:
+        (found,) = service.call("GetArtifactsByID", rpc.GetArtifactsByIDRequest(artifact_ids=[1])).artifacts
+        assert found.custom_properties["p"].string_value == "ü"
+        assert found.uri == OURS[1]
+    mariadb.drop_database(name)
+
+
 @pytest.mark.parametrize("new_place", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True)
 def test_nothing_is_asked_otherwise_as_long_as_all_is_mlmds(new_place: Callable[[], Place]) -> None:
     with SqlService(database_of(new_place())) as service:

@@ -43,14 +43,21 @@ def _on_connect(connection: Any, _: object) -> None:
 
 
 def _on_error(context: ExceptionContext) -> BaseException | None:
-    error = context.original_exception
+    error = met(context.original_exception)
+    if error is not None:
+        context.is_disconnect = True  # the rest of the answer is still on the line
+    return error
+
+
+def met(error: BaseException) -> sa.exc.DBAPIError | None:
+    """Return what to raise for a text that is no UTF-8: a lost connection, for the next one asks otherwise.
+
+    None for another error, and where texts are already asked for otherwise.
+    """
     if not isinstance(error, UnicodeDecodeError) or _met:
         return None
     _met.append(error.reason)
-    context.is_disconnect = True  # the rest of the answer is still on the line
-    return sa.exc.OperationalError(
-        context.statement, None, Exception("a text is no UTF-8"), connection_invalidated=True
-    )
+    return sa.exc.OperationalError(None, None, Exception("a text is no UTF-8"), connection_invalidated=True)
 
 
 def decode(data: Buffer, errors: str = "strict") -> tuple[str, int]:

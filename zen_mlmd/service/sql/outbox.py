@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from zen_mlmd.service.sql import refusals
+from zen_mlmd.service.sql import foreign_text, refusals
 
 TEXT: Final = 2**20
 """Characters of texts in one packet: at worst 8 MiB as SQL, and MySQL takes 16 MiB (`max_allowed_packet`)."""
@@ -148,6 +148,9 @@ class Outbox:
         except BaseException as error:
             if self._dialect != "sqlite":  # a part of the answers may be unread
                 connection.invalidate(error)
+            foreign = foreign_text.met(error) if self._dialect == "mysql" else None
+            if foreign is not None:
+                raise foreign from None
             raise
         return answers
 
