@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar, get_args, overload
 
-from zen_mlmd.dialects import tfx
+from zen_mlmd.dialects import base
 from zen_mlmd.errors import UsageError
 from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
 from zen_mlmd.loader import Loader
@@ -242,7 +242,7 @@ class _Walk:
 
         Who made an artifact is known only one hop after the step that led to it was met.
         """
-        events = [(tfx.event_of(data), data) for data in self.events]
+        events = [(base.event_of(data), data) for data in self.events]
         emitted = [
             (event.artifact_id, event.step_id) for event, _ in events if event.type in self._bounds.outputs
         ]
@@ -328,7 +328,7 @@ def _in_time(bounds: Bounds) -> Callable[[Any], bool] | None:
 
 
 def _numbers(wanted: Collection[EventType]) -> frozenset[int]:
-    return frozenset(tfx.event_number(each) for each in wanted)
+    return frozenset(base.event_number(each) for each in wanted)
 
 
 class Lazy(Mapping[int, ValueT]):
@@ -371,7 +371,7 @@ class LazyEvents(Sequence[Event]):
 
     def _decoded(self) -> tuple[Event, ...]:
         if self._events is None:
-            self._events = tuple(tfx.event_of(each) for each in self._messages)
+            self._events = tuple(base.event_of(each) for each in self._messages)
         return self._events
 
     @overload
