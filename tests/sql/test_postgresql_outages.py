@@ -62,3 +62,19 @@ def test_one_that_stays_away_is_told_in_time_and_gone_on_with_later(own: Postgre
         own.start()
         record(store, "after")
         assert names(store) == ["after", "before"]
+
+
+def test_writers_in_threads_lose_nothing_while_connections_are_cut(own: PostgreSql) -> None:
+    with zm.open_store(own.url(own.new_database())) as store:
+        writers = [
+            threading.Thread(target=lambda n=n: [record(store, f"{n}-{i}") for i in range(8)])  # type: ignore[func-returns-value]
+            for n in range(4)
+        ]
+        for each in writers:
+            each.start()
+        while any(each.is_alive() for each in writers):
+            own.kill_connections()
+            time.sleep(0.4)
+        for each in writers:
+            each.join()
+        assert len(names(store)) == 32

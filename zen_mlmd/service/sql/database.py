@@ -176,15 +176,25 @@ class Database:
 
     @contextmanager
     def _connection(self, *, writes: bool) -> Iterator[Connection]:
-        engine = self._opened()
-        pool = engine.pool
-        with engine.connect() as connection:
+        engine, pool = self._opened()
+        connection = engine.connect()
+        try:
+            yield connection.execution_options(zen_mlmd_writes=writes)
+        finally:
             try:
-                yield connection.execution_options(zen_mlmd_writes=writes)
+                connection.rollback()  # if it is still in a transaction
             finally:
-                gone = engine is not self._engine or engine.pool is not pool
-                if gone and not connection.invalidated:
-                    connection.invalidate()  # another thread lost one: there is no pool to give it back to
+                self._give_back(connection, engine, pool)
+
+    def _give_back(self, connection: Connection, engine: Engine, pool: sa.Pool) -> None:
+        """Return a connection to its pool, or close it if another thread has given that pool up."""
+        with self._lock:
+            if engine is self._engine and engine.pool is pool:
+                connection.close()
+        if not connection.closed:
+            if not connection.invalidated:
+                connection.invalidate()
+            connection.close()
 
     def _known(self) -> Schema:
         if self._schema is None:
@@ -192,11 +202,11 @@ class Database:
                 self._schema = self._learn(connection, self.location)
         return self._schema
 
-    def _opened(self) -> Engine:
+    def _opened(self) -> tuple[Engine, sa.Pool]:
         with self._lock:
             if self._engine is None:
                 self._engine = self._make_engine()
-            return self._engine
+            return self._engine, self._engine.pool
 
     def _renew(self) -> None:
         """Drop all connections, for they are lost together, and what may be another in another database.
@@ -204,11 +214,10 @@ class Database:
         The tables are taken for what they were: where they are not there, the next statement tells.
         """
         with self._lock:
-            engine = self._engine
             self._catalog = Catalog()
             self.generation += 1
-        if engine is not None:
-            engine.dispose()
+            if self._engine is not None:
+                self._engine.dispose()
 
     def forget(self) -> None:
         """Drop all connections and what was learned: the next call may find another database."""
@@ -217,8 +226,8 @@ class Database:
             self._schema = None
             self._catalog = Catalog()
             self.generation += 1
-        if engine is not None:
-            engine.dispose()
+            if engine is not None:
+                engine.dispose()
 
     close = forget
 
