@@ -22,7 +22,6 @@ from tests.services.grpc_server import GrpcServer
 from tests.services.mariadb import MariaDb
 from zen_mlmd import open_store
 from zen_mlmd.errors import ConnectionFailedError, UnreachableError
-from zen_mlmd.model import Status
 
 STEPS = 60
 OUR_ERRORS = {"ZM200", "ZM201", "ZM210"}
@@ -43,24 +42,6 @@ def database(own_server: MariaDb) -> Iterator[str]:
     yield own_server.url(name)
     own_server.restart()
     own_server.drop_database(name)
-
-
-def check_steps(url: str, run_name: str, steps: int = STEPS) -> None:
-    """Exactly these steps are there, each once, with exactly its input and output."""
-    with open_store(url) as store:
-        run = store.get_run(run_name)
-        assert run.status is Status.COMPLETED
-        assert [each.name for each in store.pipelines] == [PIPELINE]
-        assert [each.name for each in store.runs] == [run_name]
-        assert [step.name for step in run.step_runs] == [f"s{number}" for number in range(steps)]
-        for number, step in enumerate(run.step_runs):
-            assert step.status is Status.COMPLETED
-            assert step.parameters == {"n": number}
-            assert step.metrics == {"loss": 1 / (number + 1)}
-            assert [each.uri for each in step.outputs.lists["data"]] == [workers.uri(run_name, f"s{number}")]
-            before = [workers.uri(run_name, f"s{number - 1}")] if number else []
-            assert [each.uri for each in step.inputs.lists.get("before", [])] == before
-        assert len(list(store.artifacts)) == steps
 
 
 def disturb(worker: Worker, acks: Path, strike: Callable[[], object], *, pause_s: tuple[float, float]) -> int:
@@ -84,7 +65,7 @@ def test_killed_connections_lose_and_double_nothing(
     assert disturb(worker, acks, own_server.kill_connections, pause_s=(0.0, 0.1)) >= 5
 
     assert worker.result() == {"failures": []}
-    check_steps(database, "r")
+    workers.check_steps(database, "r", STEPS)
 
 
 @pytest.mark.mysql
@@ -102,7 +83,7 @@ def test_a_database_that_restarts_is_waited_for(
         own_server.start()
 
     assert worker.result() == {"failures": []}
-    check_steps(database, "r", 300)
+    workers.check_steps(database, "r", 300)
 
 
 @pytest.mark.mysql
@@ -131,7 +112,7 @@ def test_a_database_that_stays_away_fails_in_bounded_time_and_recording_goes_on_
     for code, seconds in failures:
         assert code in OUR_ERRORS
         assert seconds < 1 + 2
-    check_steps(database, "r", 20)
+    workers.check_steps(database, "r", 20)
 
 
 @pytest.mark.mysql
@@ -268,7 +249,7 @@ def test_a_grpc_server_that_restarts_is_waited_for(
         grpc_server.start()
 
     assert worker.result() == {"failures": []}
-    check_steps(url, "r", 300)
+    workers.check_steps(url, "r", 300)
 
 
 @pytest.mark.slow
@@ -296,7 +277,7 @@ def test_a_grpc_server_that_stays_away_fails_in_bounded_time_and_recording_goes_
     for code, seconds in failures:
         assert code in OUR_ERRORS
         assert seconds < 1 + 2
-    check_steps(url, "r", 20)
+    workers.check_steps(url, "r", 20)
 
 
 def check_forked(crew: Crew, url: str, how: str) -> None:

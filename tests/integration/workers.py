@@ -60,10 +60,12 @@ class Worker:
         name: What tells it from the others.
     """
 
-    def __init__(self, name: str, job: str, arguments: Mapping[str, Any], said: Path) -> None:
+    def __init__(
+        self, name: str, job: str, arguments: Mapping[str, Any], said: Path, within: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self._said = said
-        command = [sys.executable, "-m", __name__, job, json.dumps(arguments)]
+        command = [*within, sys.executable, "-m", __name__, job, json.dumps(arguments)]
         with said.open("wb") as stderr:
             self.process = start_child(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT)
 
@@ -86,9 +88,14 @@ class Worker:
 
 
 class Crew:
-    """Starts workers; those that are left at the end of its `with` block are killed."""
+    """Starts workers; those that are left at the end of its `with` block are killed.
+
+    Attributes:
+        within: What each worker's command begins with, as `ip netns exec` does.
+    """
 
     def __init__(self, directory: Path) -> None:
+        self.within: Sequence[str] = ()
         self._directory = directory
         self._workers: list[Worker] = []
 
@@ -105,7 +112,7 @@ class Crew:
     def start(self, job: str, **arguments: Any) -> Worker:
         """Start a worker; for the jobs and their arguments see the functions of this module."""
         name = f"{job}-{len(self._workers)}"
-        worker = Worker(name, job, arguments, self._directory / f"{name}.stderr")
+        worker = Worker(name, job, arguments, self._directory / f"{name}.stderr", self.within)
         self._workers.append(worker)
         return worker
 
@@ -185,6 +192,24 @@ def check_run(run: PipelineRunView) -> None:
         assert {name: found.uri for name, found in step.outputs.items()} == {
             name: uri(run.name, name) for name in makes
         }
+
+
+def check_steps(url: str, run_name: str, steps: int) -> None:
+    """Assert that exactly the steps of `record_steps` are there, each once, with its input and output."""
+    with open_store(url) as store:
+        run = store.get_run(run_name)
+        assert run.status is Status.COMPLETED
+        assert [each.name for each in store.pipelines] == [PIPELINE]
+        assert [each.name for each in store.runs] == [run_name]
+        assert [step.name for step in run.step_runs] == [f"s{number}" for number in range(steps)]
+        for number, step in enumerate(run.step_runs):
+            assert step.status is Status.COMPLETED
+            assert step.parameters == {"n": number}
+            assert step.metrics == {"loss": 1 / (number + 1)}
+            assert [each.uri for each in step.outputs.lists["data"]] == [uri(run_name, f"s{number}")]
+            before = [uri(run_name, f"s{number - 1}")] if number else []
+            assert [each.uri for each in step.inputs.lists.get("before", [])] == before
+        assert len(list(store.artifacts)) == steps
 
 
 def uri(run: str, output: str) -> str:

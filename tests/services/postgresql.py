@@ -172,6 +172,9 @@ class PostgreSql:
             capture_output=True,
         )
 
+        with (self._data / "pg_hba.conf").open("a") as rules:  # initdb lets in this machine only
+            rules.write("host all all all scram-sha-256\n")
+
     def _give(self, *paths: Path) -> None:
         """Let the user that runs the server have files; it passes through this session's directory."""
         if os.geteuid() != 0:

@@ -17,6 +17,7 @@ from pymysql.connections import Connection
 from pymysql.constants import CLIENT
 
 from zen_mlmd.errors import ConnectionFailedError, LoginPluginError, TlsError
+from zen_mlmd.flavors.links import ABANDONED_S, watch
 
 if TYPE_CHECKING:  # generic in its stubs only
     _Connection = Connection[Any]
@@ -33,6 +34,10 @@ PLUGIN_HINT: Final = (
     " no more), or go through an MLMD gRPC server whose own client speaks that plugin. A server may ask"
     " the same of a user that it does not know: check the user's name too"
 )
+_ABANDONED: Final = f"SET SESSION wait_timeout = 600 /*M!100300 , idle_transaction_timeout = {ABANDONED_S} */"
+"""MySQL, unlike MariaDB, has no other limit for a transaction in which nothing is said than for a connection.
+One that ended, as it was idle so long between two, is opened anew by whoever wants it."""
+
 _TELLING: Final = frozenset({b"mysql_clear_password", b"dialog"})
 """Plugins that send the password itself."""
 _SPOKEN: Final = frozenset(
@@ -115,6 +120,7 @@ class MysqlLogin(_Connection):
 
     def _get_server_information(self) -> None:
         """Take the greeting; before the answer is made from it."""
+        watch(self._sock)
         super()._get_server_information()  # type: ignore[misc]
         self.offers_tls = bool(self.server_capabilities & CLIENT.SSL)
         if self._target.tls and not self.offers_tls:  # PyMySQL before 1.2 would go on in clear
@@ -162,7 +168,7 @@ def log_in(
         connect_timeout_s: How long a server that does not answer is waited for.
         timeout_s: How long an answer, or a part of one, may take.
         begin: A statement to begin with.
-        options: More of PyMySQL's.
+        options: More of PyMySQL's; CLIENT.MULTI_STATEMENTS among them if there is `begin`.
 
     Raises:
         pymysql.MySQLError: The server, or the way to it; `probe` tells what it means.
@@ -176,7 +182,7 @@ def log_in(
         connect_timeout=connect_timeout_s,
         read_timeout=timeout_s,
         write_timeout=timeout_s,
-        init_command=begin or None,
+        init_command="; ".join(filter(None, (_ABANDONED, begin))),
         defer_connect=True,
         **options,
     )

@@ -28,6 +28,7 @@ from zen_mlmd.errors import (
     UnreachableError,
 )
 from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, server_fields, tls_implied
+from zen_mlmd.flavors.links import ABANDONED_S, LIBPQ
 from zen_mlmd.service.base import MetadataService
 
 if TYPE_CHECKING:
@@ -202,10 +203,16 @@ class PostgresqlConfig(StoreConfig):
             raise MissingExtraError(
                 "a postgresql store needs psycopg", hint="pip install 'zen-mlmd[postgresql]'"
             ) from None
+        settings = {**self._settings(), **others}
         try:
-            return psycopg.connect(**{**self._settings(), **others})
+            made = psycopg.connect(**{**settings, "autocommit": True})
+            # Not among the options, in which a pooler like PgBouncer refuses what it does not know.
+            made.execute(f"SET idle_in_transaction_session_timeout = '{ABANDONED_S}s'")
+            made.autocommit = settings.get("autocommit", False)
         except psycopg.OperationalError as error:
             text = " ".join(str(error).split())
+        else:
+            return made
         raise self._meaning(text)
 
     def _settings(self) -> dict[str, Any]:
@@ -225,8 +232,7 @@ class PostgresqlConfig(StoreConfig):
             "connect_timeout": round(self.connect_timeout_s),
             "application_name": "zen-mlmd",
             "client_encoding": "UTF8",
-            # Half-open connections are found within a minute and a half.
-            "keepalives_idle": 30,
+            **LIBPQ,
             "options": "-c default_transaction_read_only=on" if self.read_only else "",
             **{name: value for name, value in files.items() if value},
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, overload
 
-from zen_mlmd.dialects import tfx
+from zen_mlmd.dialects import base
 from zen_mlmd.model import Event
 
 ValueT = TypeVar("ValueT")
@@ -97,6 +97,6 @@ _UNREAD = 3
 def _event(met: Met, found: Mapping[tuple[Any, ...], Any]) -> Event:
     artifact, step, number, *data = met
     if data:
-        return tfx.event_of(data[0])
+        return base.event_of(data[0])
     message = found.get(met)
-    return tfx.lost_event(artifact, step, number) if message is None else tfx.event(message)
+    return base.lost_event(artifact, step, number) if message is None else base.event(message)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, get_args
 
-from zen_mlmd.dialects import tfx
+from zen_mlmd.dialects import base
 from zen_mlmd.errors import UsageError
 from zen_mlmd.lineage.ahead import Ahead, MetEvent, found_at_once
 from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
@@ -323,4 +323,4 @@ def _in_time(bounds: Bounds) -> Callable[[Any], bool] | None:
 
 
 def _numbers(wanted: Collection[EventType]) -> frozenset[int]:
-    return frozenset(tfx.event_number(each) for each in wanted)
+    return frozenset(base.event_number(each) for each in wanted)
