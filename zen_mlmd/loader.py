@@ -11,13 +11,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from itertools import islice
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.dialects import tfx, zen, zenml
-from zen_mlmd.model import OUTPUT_EVENTS, Artifact, Event, Pipeline, PipelineRun, Status, StepRun, from_millis
-from zen_mlmd.service.client import Client
+from zen_mlmd.dialects import registry, tfx, zen
+from zen_mlmd.dialects.base import Dialect, Role, event
+from zen_mlmd.dialects.properties import text
+from zen_mlmd.model import (
+    OUTPUT_EVENTS,
+    Artifact,
+    Event,
+    Pipeline,
+    PipelineRun,
+    Status,
+    StepRun,
+    WholeRun,
+    from_millis,
+)
+from zen_mlmd.service.client import PAGE, Client
 
 _FEW_RUNS = 4
 """The steps of up to so many runs are asked run by run, whatever else there is."""
@@ -77,16 +91,30 @@ class Loader:
     # -- pipelines and runs ----------------------------------------------------------------------
 
     def pipelines(self) -> list[Pipeline]:
-        """Return all pipelines, oldest first."""
-        return [_pipeline(each) for each in self.client.contexts_of_type(tfx.PIPELINE)]
+        """Return all pipelines, oldest first; each name once, whoever has runs of it."""
+        found: dict[str, Pipeline] = {}
+        for kind in self._context_types(registry.PIPELINE_TYPES):
+            for context in self.client.contexts_of_type(kind):
+                _add(found, registry.of_pipeline(kind).pipeline_name(context), context)
+        for kind in self._context_types(registry.RUNS_WITHOUT_PIPELINE):
+            for context in self.client.contexts_of_type(kind):
+                _add(found, registry.of_run(context, kind).pipeline_of_run(context) or "", context)
+        return sorted(found.values(), key=lambda each: each.id)
 
     def find_pipeline(self, name: str) -> Pipeline | None:
         """Return the pipeline of that name, or None."""
-        found = self.client.context(tfx.PIPELINE, name)
-        if found is None:
+        context = self.client.context(tfx.PIPELINE, name)
+        if context is not None:
+            self._pipeline_ids[name] = context.id
+            return _pipeline(name, context)
+        others = self._context_types(registry.PIPELINE_TYPES | registry.RUNS_WITHOUT_PIPELINE)
+        if others <= {tfx.PIPELINE}:
             return None
-        self._pipeline_ids[name] = found.id
-        return _pipeline(found)
+        return next((each for each in self.pipelines() if each.name == name), None)
+
+    def _context_types(self, wanted: AbstractSet[str]) -> AbstractSet[str]:
+        """Return which of some context types the store has."""
+        return wanted & set(self.client.type_names("context"))
 
     def newest_runs(self, pipeline: str | None = None) -> Iterator[list[PipelineRun]]:
         """Yield the runs of a pipeline, or of all, in lists that grow: those that began last come first.
@@ -107,48 +135,75 @@ class Loader:
         older = next(pages, None)
         if older is None:
             return
-        rest = [each for each in self.client.contexts_of_type(tfx.RUN) if each.id <= older[0].id]
+        rest = [
+            each
+            for kind in sorted(self._context_types(registry.RUN_TYPES))
+            for each in self.client.contexts_of_type(kind)
+            if each.id <= older[0].id
+        ]
         rest.sort(key=lambda each: each.id)
         while rest:
             yield rest[: -_MOST_RUNS - 1 : -1]
             del rest[-_MOST_RUNS:]
 
     def _is_run(self, context: mlmd.Context) -> bool:
+        return self._type_of_context(context) in registry.RUN_TYPES
+
+    def _type_of_context(self, context: mlmd.Context) -> str:
         # Some versions of MLMD name a node's type beside its id.
-        name = context.type or self.client.type_of("context", context.type_id).name
-        return bool(name == tfx.RUN)
+        return str(context.type or self.client.type_of("context", context.type_id).name)
 
     def find_run(self, name: str) -> PipelineRun | None:
-        """Return the run of that name, or None; MLMD keeps run names unique in a store."""
-        found = self.client.context(tfx.RUN, name)
-        return None if found is None else self._runs([found])[0]
+        """Return the run of that name, or None; the first of `find_runs`."""
+        return next(iter(self.find_runs(name)), None)
+
+    def find_runs(self, name: str) -> list[PipelineRun]:
+        """Return the runs of that name; MLMD keeps the names of one context type's unique."""
+        found = [self.client.context(tfx.RUN, name)]
+        others = self._context_types(registry.RUN_TYPES) - {tfx.RUN}
+        for kind in sorted(others):
+            candidates = dict.fromkeys(
+                each
+                for dialect in registry.DIALECTS
+                if kind in dialect.RUNS
+                for each in dialect.run_contexts(name, lambda: [each.name for each in self.pipelines()])
+            )
+            found += [self.client.context(kind, each) for each in candidates]
+        return [run for run in self._runs([each for each in found if each]) if run.name == name]
 
     def find_run_by_id(self, run_id: int) -> PipelineRun | None:
         """Return the run with that context id, or None."""
         found = self.client.contexts([run_id]).get(run_id)
-        return None if found is None else self._runs([found])[0]
+        return self._runs([found])[0] if found is not None and self._is_run(found) else None
 
     def run_of_step(self, step: StepRun) -> PipelineRun | None:
-        """Return the run that a step run belongs to, or None for a step of no run."""
+        """Return the run that a step run belongs to, or None for a step of no run.
+
+        One that is in the runs of several dialects (TFX on Kubeflow) belongs to the one of its own.
+        """
         if step.run_name:
             return self.find_run(step.run_name)
-        for context in self.client.contexts_of_execution(step.id):
-            if self._is_run(context):
-                return self._runs([context])[0]
-        return None
+        own = registry.named(step.dialect).RUNS
+        contexts = [each for each in self.client.contexts_of_execution(step.id) if self._is_run(each)]
+        contexts.sort(key=lambda each: self._type_of_context(each) not in own)
+        return self._runs(contexts[:1])[0] if contexts else None
 
     def _runs(self, contexts: Sequence[mlmd.Context]) -> list[PipelineRun]:
         newest = self._newest_run
         newest["id"] = max([newest.get("id", 0), *(each.id for each in contexts)])
-        self._place([each.id for each in contexts if not zen.is_run(each)])
-        names = self._pipeline_of_run
+        dialects = [registry.of_run(each, self._type_of_context(each)) for each in contexts]
+        told = [dialect.pipeline_of_run(each) for each, dialect in zip(contexts, dialects, strict=True)]
+        self._place(
+            {each.id: at for each, at, name in zip(contexts, dialects, told, strict=True) if name is None}
+        )
+        known = self._pipeline_of_run
         return [
-            zen.run(each, "") if zen.is_run(each) else tfx.run(each, names.get(each.id, ""))
-            for each in contexts
+            dialect.run(each, known.get(each.id, "") if name is None else name)
+            for each, dialect, name in zip(contexts, dialects, told, strict=True)
         ]
 
-    def _place(self, runs: Sequence[int]) -> None:
-        """Find the pipelines of runs of other writers, as far as they are not known.
+    def _place(self, runs: Mapping[int, Dialect]) -> None:
+        """Find the pipelines of runs whose rows do not tell them, as far as they are not known.
 
         TFX up to 1.10 and ZenML link a run to its pipeline by nothing but shared executions: such
         runs cost a call each, once.
@@ -157,45 +212,49 @@ class Loader:
         unplaced = [each for each in runs if each not in known]
         if not unplaced:
             return
-        placed = self._ask_parents(unplaced) if len(unplaced) <= _FIRST_RUNS else {}
+        few = len(unplaced) <= PAGE
+        placed = self._ask_parents(unplaced) if few else {}
         if len(placed) < len(unplaced):
-            pipelines = self.pipelines()
-            for pipeline in pipelines:
-                placed.update((child.id, pipeline.name) for child in self.client.children(pipeline.id))
-            strays = [each for each in unplaced if each not in placed]
-            if strays:
-                placed.update(self._ask_executions(strays, pipelines))
+            kinds = frozenset[str]().union(*(runs[each].PIPELINES for each in unplaced if each not in placed))
+            pipelines = {
+                context.id: registry.of_pipeline(kind).pipeline_name(context)
+                for kind in self._context_types(kinds)
+                for context in self.client.contexts_of_type(kind)
+            }
+            for pipeline, name in () if few else pipelines.items():
+                placed.update((child.id, name) for child in self.client.children(pipeline))
+            placed.update(self._ask_executions([each for each in unplaced if each not in placed], pipelines))
         known.update(placed)
 
     def _ask_parents(self, runs: Sequence[int]) -> dict[int, str]:
-        """Return the pipelines of runs up to the first that is linked to none."""
         placed: dict[int, str] = {}
-        for run in runs:
-            for parent in self.client.parents(run):
-                if self.client.type_of("context", parent.type_id).name == tfx.PIPELINE:
-                    placed[run] = parent.name
-            if run not in placed:
-                break
+        for run, parents in self.client.parents(runs).items():
+            for parent in parents:
+                kind = self._type_of_context(parent)
+                if kind in registry.PIPELINE_TYPES:
+                    placed[run] = registry.of_pipeline(kind).pipeline_name(parent)
         return placed
 
-    def _ask_executions(self, runs: Sequence[int], pipelines: Sequence[Pipeline]) -> dict[int, str]:
+    def _ask_executions(self, runs: Sequence[int], pipelines: Mapping[int, str]) -> dict[int, str]:
+        if not runs:
+            return {}
         if len(pipelines) == 1:
-            return dict.fromkeys(runs, pipelines[0].name)
+            return dict.fromkeys(runs, next(iter(pipelines.values())))
         executions = {run: self.client.executions_of_context(run) for run in runs}
         firsts = {run: found[0].id for run, found in executions.items() if found}
         owner = self._pipeline_of_execution
         if not owner.keys() >= set(firsts.values()):
             owner.update(
-                (execution.id, pipeline.name)
-                for pipeline in pipelines
-                for execution in self.client.executions_of_context(pipeline.id)
+                (execution.id, name)
+                for pipeline, name in pipelines.items()
+                for execution in self.client.executions_of_context(pipeline)
             )
         return {run: owner[first] for run, first in firsts.items() if first in owner}
 
     # -- steps -----------------------------------------------------------------------------------
 
-    def steps_of(self, runs: Sequence[PipelineRun]) -> dict[int, list[StepRun]]:
-        """Return the step runs of each run, by run id, in the order they began.
+    def whole(self, runs: Sequence[PipelineRun]) -> dict[int, WholeRun]:
+        """Return each run with its step runs, by run id.
 
         A few runs, runs of other writers, and those that are few among all there may be, are a call
         each; others are read with all of their pipeline, one call for each of them.
@@ -214,7 +273,10 @@ class Loader:
             for step in self._steps([each for each in executions if zen.is_step(each)], [name]):
                 if step.run_name in whole:
                     steps[whole[step.run_name]].append(step)
-        return {run: sorted(found, key=lambda each: each.id) for run, found in steps.items()}
+        return {
+            run.id: registry.named(run.dialect).assemble(run, sorted(steps[run.id], key=lambda each: each.id))
+            for run in runs
+        }
 
     def _pipeline_id(self, name: str) -> int:
         if name not in self._pipeline_ids:
@@ -222,7 +284,10 @@ class Loader:
         return self._pipeline_ids.get(name, 0)
 
     def steps(self, ids: Iterable[int]) -> dict[int, StepRun]:
-        """Return step runs by id; ids that the store does not hold are left out."""
+        """Return step runs by id; ids that the store does not hold are left out.
+
+        A group is as its own row has it; `whole` has it as its members do.
+        """
         found = self.client.executions(ids)
         return {each.id: each for each in self._steps(list(found.values()), None)}
 
@@ -239,24 +304,23 @@ class Loader:
         return sorted(self._steps(executions, [pipeline]), key=lambda each: each.id)
 
     def _steps(self, executions: Sequence[mlmd.Execution], pipelines: list[str] | None) -> list[StepRun]:
-        plain = [each for each in executions if not zen.is_step(each) and not zenml.is_step(each)]
-        names = self._node_names(plain, pipelines) if plain else {}
-        steps = []
-        for each in executions:
-            kind = self.client.type_of("execution", each.type_id)
-            if zen.is_step(each):
-                steps.append(zen.step(each, kind))
-            elif zenml.is_step(each):
-                steps.append(zenml.step(each, kind))
-            else:
-                steps.append(tfx.step(each, kind, names.get(each.id, "")))
-        return steps
+        steps = [self._step(each) for each in executions]
+        nameless = [each.id for each in steps if not each.name]
+        names = self._node_names(nameless, pipelines) if nameless else {}
+        return [
+            each
+            if each.name
+            else replace(each, name=names.get(each.id) or each.type.rpartition(".")[2] or str(each.id))
+            for each in steps
+        ]
 
-    def _node_names(
-        self, executions: Sequence[mlmd.Execution], pipelines: list[str] | None
-    ) -> dict[int, str]:
+    def _step(self, execution: mlmd.Execution) -> StepRun:
+        kind = self.client.type_of("execution", execution.type_id)
+        return registry.of_step(execution, kind).step(execution, kind)
+
+    def _node_names(self, executions: Sequence[int], pipelines: list[str] | None) -> dict[int, str]:
         known = self._node_of_execution
-        missing = [each.id for each in executions if each.id not in known]
+        missing = [each for each in executions if each not in known]
         if missing:
             names = [each.name for each in self.pipelines()] if pipelines is None else pipelines
             names = sorted((name for name in names if name), key=len, reverse=True)
@@ -265,10 +329,10 @@ class Loader:
 
     def _ask_nodes(self, missing: list[int], pipelines: list[str]) -> dict[int, str]:
         nodes = {
-            node.id: (node, tfx.step_name(node.name, name))
+            node.id: (node, tfx.step_name(text(node.name), name))
             for node in self.client.contexts_of_type(tfx.NODE)
             for name in pipelines
-            if node.name.startswith(f"{name}.")
+            if text(node.name).startswith(f"{name}.")
         }
         if len(missing) < len(nodes):
             return {
@@ -282,6 +346,10 @@ class Loader:
             for node, name in nodes.values()
             for execution in self.client.executions_of_context(node.id)
         }
+
+    def role(self, step: StepRun, slot: str, *, taken: bool) -> Role:
+        """Return what an input (`taken`) or output of a step is for, beside the data that flows."""
+        return registry.role(step.dialect, slot, taken=taken)
 
     # -- artifacts and events --------------------------------------------------------------------
 
@@ -324,44 +392,46 @@ class Loader:
         found = self.client.executions(
             sorted({step for each in emitters.values() for step in each} - known.keys())
         )
-        cached = {step.id for step in known.values() if step.status is Status.CACHED}
-        cached |= {each.id for each in found.values() if tfx.status(each) is Status.CACHED}
-        producers = {artifact: min(steps - cached or steps) for artifact, steps in emitters.items()}
-        made = set(producers.values())
-        others = self._steps([found[each] for each in sorted(made & found.keys())], None)
-        return producers, {
-            **{each: known[each] for each in made & known.keys()},
-            **{step.id: step for step in others},
-        }
+        read = {each.id: each for each in self._steps(list(found.values()), None)}
+        steps = {**read, **known}
+        producers = {artifact: _earliest(made, steps) for artifact, made in emitters.items()}
+        return producers, {each: steps[each] for each in set(producers.values()) & steps.keys()}
 
     def choose_producers(self, makers: dict[int, set[int]]) -> dict[int, int]:
         """Return the producer of each artifact, of those executions that have an output event for it."""
         doubtful = sorted({step for steps in makers.values() if len(steps) > 1 for step in steps})
-        cached = {
-            each.id for each in self.client.executions(doubtful).values() if tfx.status(each) is Status.CACHED
-        }
-        return {artifact: min(steps - cached or steps) for artifact, steps in makers.items()}
+        steps = {each.id: self._step(each) for each in self.client.executions(doubtful).values()}
+        return {artifact: _earliest(made, steps) for artifact, made in makers.items()}
 
     def _artifact(self, node: mlmd.Artifact) -> Artifact:
         kind = self.client.type_of("artifact", node.type_id)
-        if zen.is_artifact(node):
-            return zen.artifact(node, kind)
-        return zenml.artifact(node, kind) if zenml.is_artifact(node) else tfx.artifact(node, kind)
+        return registry.of_artifact(node, kind).artifact(node, kind)
 
 
-def _pipeline(context: mlmd.Context) -> Pipeline:
-    return Pipeline(id=context.id, name=context.name, created_at=from_millis(context.create_time_since_epoch))
+def _earliest(made: set[int], steps: Mapping[int, StepRun]) -> int:
+    cached = {each for each in made if each in steps and steps[each].status is Status.CACHED}
+    return min(made - cached or made)
+
+
+def _pipeline(name: str, context: mlmd.Context) -> Pipeline:
+    return Pipeline(id=context.id, name=name, created_at=from_millis(context.create_time_since_epoch))
+
+
+def _add(found: dict[str, Pipeline], name: str, context: mlmd.Context) -> None:
+    """Take a context for its pipeline, unless an older one has the name."""
+    if name not in found or context.id < found[name].id:
+        found[name] = _pipeline(name, context)
 
 
 def _emitters(events: Iterable[Event]) -> dict[int, set[int]]:
     """Return the executions that have an output event for each artifact."""
     emitters: dict[int, set[int]] = defaultdict(set)
-    for event in events:
-        if event.type in OUTPUT_EVENTS:
-            emitters[event.artifact_id].add(event.step_id)
+    for each in events:
+        if each.type in OUTPUT_EVENTS:
+            emitters[each.artifact_id].add(each.step_id)
     return emitters
 
 
 def _in_order(events: Iterable[mlmd.Event]) -> list[Event]:
     ordered = sorted(events, key=lambda each: (each.milliseconds_since_epoch, each.execution_id))
-    return [tfx.event(each) for each in ordered]
+    return [event(each) for each in ordered]

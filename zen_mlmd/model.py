@@ -37,6 +37,29 @@ class Status(str, enum.Enum):
         return self not in (Status.PENDING, Status.RUNNING, Status.UNKNOWN)
 
 
+class StepKind(str, enum.Enum):
+    """What a step is: work, or a group of steps, as Kubeflow Pipelines has them (its DAG executions)."""
+
+    TASK = "task"
+    IMPORTER = "importer"
+    RESOLVER = "resolver"
+    DAG = "dag"
+    LOOP = "loop"
+    ITERATION = "iteration"
+    CONDITION = "condition"
+    CONDITION_BRANCHES = "condition_branches"
+    EXIT_HANDLER = "exit_handler"
+    ROOT = "root"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it only holds other steps."""
+        return self not in (StepKind.TASK, StepKind.IMPORTER, StepKind.RESOLVER)
+
+
 class EventType(str, enum.Enum):
     """MLMD's event types, by their lower-case names (metadata_store.proto, `Event.Type`)."""
 
@@ -106,6 +129,8 @@ class Artifact:
         content_hash: `sha256:...` over the payload, if it was recorded.
         data_type: The Python type that was written, as `module.Name`, if it was recorded.
         materializer: The class that wrote the payload, as `module.Name`, if it was recorded.
+        metrics: Name to number, of an artifact that is metrics (`system.Metrics`).
+        warnings: What is wrong with its row, a sentence each.
     """
 
     id: int
@@ -120,6 +145,8 @@ class Artifact:
     size_bytes: int | None = None
     data_type: str = ""
     materializer: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -136,6 +163,16 @@ class StepRun:
         code: Fingerprint of the step's code, empty if not recorded.
         cache_key: Empty if the step was not cacheable.
         run_name: Empty if the writer did not put it on the execution.
+        kind: Whether it is work, or a group of steps and which.
+        scope: The groups that it lies in, from the run down: `train-sub`, `for-loop-2[0]`.
+        group_id: The id of the group that it lies in; None if it lies in none.
+        iteration: Of an iteration of a loop, which, from 0.
+        display_name: What a user called it; empty if that was not recorded.
+        output_parameters: The values that it returned and that are no artifacts, by name.
+        output_sources: Of a group: where an output of its comes from, as pairs of a step in it and that
+            step's output; of several one ran.
+        cached_from_id: The id of the step run whose outputs it took, if its writer noted that.
+        warnings: What is wrong with its row, a sentence each.
     """
 
     id: int
@@ -145,6 +182,15 @@ class StepRun:
     base_type: str = ""
     dialect: str = ""
     run_name: str = ""
+    kind: StepKind = StepKind.TASK
+    scope: str = ""
+    group_id: int | None = None
+    iteration: int | None = None
+    display_name: str = ""
+    output_parameters: Mapping[str, Any] = field(default_factory=dict)
+    output_sources: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    cached_from_id: int | None = None
+    warnings: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -159,6 +205,15 @@ class StepRun:
     updated_at: datetime | None = None
 
     @property
+    def key(self) -> str:
+        """Its name in its run, with the groups that it lies in: `train-sub/train`, `for-loop-2[0]/trial`.
+
+        All attempts of one step have the same.
+        """
+        own = self.name if self.iteration is None else f"{self.name}[{self.iteration}]"
+        return f"{self.scope}/{own}" if self.scope else own
+
+    @property
     def duration_s(self) -> float | None:
         """Seconds from start to end; None while it runs or if unknown."""
         return _seconds(self.started_at, self.ended_at)
@@ -169,7 +224,9 @@ class PipelineRun:
     """One run of a pipeline.
 
     Attributes:
-        status: As the run's writer recorded it; None if it recorded none and the steps must tell.
+        status: As the run's writer recorded it; None if it recorded none and the steps must tell the rest.
+        namespace: The Kubernetes namespace, where the writer noted it.
+        warnings: What is wrong with its row, a sentence each.
         plan: The planned steps and, for each, the steps it waits for; empty if not recorded.
         environment: git_commit, git_dirty, python, zen_mlmd, ml_metadata, user, host, ...
     """
@@ -179,6 +236,8 @@ class PipelineRun:
     pipeline: str
     status: Status | None
     dialect: str
+    namespace: str = ""
+    warnings: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -195,9 +254,21 @@ class PipelineRun:
         return _seconds(self.started_at, self.ended_at)
 
 
+@dataclass(frozen=True, slots=True)
+class WholeRun:
+    """A run and all of its step runs, in the order they began, groups of steps among them."""
+
+    run: PipelineRun
+    steps: tuple[StepRun, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """A pipeline: a name that runs share."""
+    """A pipeline: a name that runs share, whoever wrote them.
+
+    Attributes:
+        id: Of its context; of a pipeline that has none (Kubeflow Pipelines v1), of its first run's.
+    """
 
     id: int
     name: str

@@ -236,7 +236,7 @@ class Store:
 
         Raises:
             NotFoundError: There is nothing of that name.
-            UsageError: The path has no part, or more than four; or several artifacts have this URI.
+            UsageError: The path has no part; or several artifacts have this URI.
         """
         if "://" not in name_of("thing in a store", path):
             try:
@@ -273,10 +273,8 @@ class Store:
         return walk(self.loader, start, direction, Bounds(**bounds))
 
     def _named(self, parts: list[str]) -> PipelineView | PipelineRunView | StepView | ArtifactView:
-        if not 1 <= len(parts) <= 4:  # noqa: PLR2004
-            raise UsageError(
-                f"a path has one to four parts, not {len(parts)}", hint="pipeline/run/step/output"
-            )
+        if not parts:
+            raise UsageError("a path has one part at least", hint="pipeline/run/step/output")
         name = unquote_part(parts[0])
         if len(parts) == 1:
             return self.pipelines[name]
@@ -285,8 +283,12 @@ class Store:
         run = self.pipelines[name].get_run(run_name) if name else Runs(self.loader, "")[run_name]
         if len(parts) == 2:  # noqa: PLR2004
             return run
-        step = run.get_step_at(parts[2])
-        return step if len(parts) == 3 else step.get_output_at(parts[3])  # noqa: PLR2004
+        try:
+            return run.get_step_at(*parts[2:])
+        except NotFoundError:
+            if len(parts) == 3:  # noqa: PLR2004
+                raise
+        return run.get_step_at(*parts[2:-1]).get_output_at(parts[-1])
 
     def _start(self, artifact: object) -> int:
         """Return the id of an artifact that is one of this store, as far as it says where it is from."""

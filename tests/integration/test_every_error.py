@@ -239,7 +239,7 @@ def pickled(bench: Bench) -> None:
 Case = Callable[[Bench], object]
 
 CASES: dict[type[ZenMlmdError], Case] = {
-    errors.UsageError: lambda bench: bench.store().get("a/b/c/d/e"),
+    errors.UsageError: lambda bench: bench.store().get("/"),
     errors.InvalidValueError: lambda bench: bench.store().record_run("churn", parameters={"x": object()}),
     errors.ConfigError: lambda _: zm.open_store("oracle://host/metadb"),
     errors.FilterSyntaxError: lambda bench: bench.store().list_runs("status = (failed"),

@@ -20,7 +20,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 import zen_mlmd as zm
 from tests.clock import loops
 from zen_mlmd.errors import FilterSyntaxError, NotFoundError, UsageError
-from zen_mlmd.model import ARTIFACT_STATES, Status, StepRun
+from zen_mlmd.model import ARTIFACT_STATES, Status, StepRun, WholeRun
 from zen_mlmd.reading.cohort import Cohort
 from zen_mlmd.reading.paths import quote_part, quote_slot, quote_step, unquote_slot, unquote_step
 from zen_mlmd.reading.runs import PipelineRunView
@@ -430,9 +430,10 @@ def test_one_step_of_thousands_is_one_view(store: zm.Store) -> None:
         pass
     record = store.get_run("r").record
     cohort = Cohort(store.loader, [record])
-    cohort._steps[record.id] = [
+    steps = [
         StepRun(id=number, name=f"s{number}", type="t", status=Status.COMPLETED) for number in range(3_000)
     ]
+    cohort._whole[record.id] = WholeRun(record, tuple(steps))
     run = PipelineRunView(record, cohort)
     start = loops()
     assert [run[f"s{number}"].id for number in range(3_000)] == list(range(3_000))

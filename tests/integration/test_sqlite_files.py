@@ -117,7 +117,7 @@ def test_a_store_that_was_made_anew_is_asked_anew(tmp_path: Path, memory: bool) 
     assert found["train"].record.type == "test.train"
     assert found.pipeline == "p"
     assert [run.name for run in store.pipelines["p"].runs] == ["first"]
-    assert store.loader.client.parents(found.id)[0].name == "p"
+    assert store.loader.client.parents([found.id])[found.id][0].name == "p"
     assert store.get_artifact(output).path == "p/first/train/x"
 
 

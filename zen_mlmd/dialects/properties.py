@@ -9,10 +9,13 @@ exactly stays a plain int, double, string or bool that any client reads; any oth
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf import struct_pb2
+from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.errors import InvalidValueError
@@ -20,6 +23,9 @@ from zen_mlmd.values import dumps, is_plain_text, loads, unwrap
 
 JSON_PREFIX = "zen_mlmd:json:"
 """What a string property begins with that holds a value MLMD has no exact column for."""
+
+_STRUCT_PREFIX = "mlmd-struct::"
+"""What the column of a struct begins with, in the database and for clients older than structs."""
 
 _INT32 = 2**31
 _PLAIN_DOUBLE = 1e15  # above it six decimals are more digits than a double has
@@ -50,20 +56,56 @@ def from_property(value: mlmd.Value) -> Any:
     """Return the Python value of a property, whoever wrote it.
 
     Structs become dicts, packed messages stay `google.protobuf.any_pb2.Any`, an unset value is None.
-    A string that only looks like one of ours stays that string.
+    A string that only looks like one of ours, or like a struct, stays that string.
     """
     kind = value.WhichOneof("value")
     if kind is None:
         return None
     if kind == "struct_value":
-        return json_format.MessageToDict(value.struct_value)
+        return from_struct(value.struct_value)
     plain = getattr(value, kind)
-    if kind == "string_value" and plain.startswith(JSON_PREFIX):
+    return _from_text(text(plain)) if kind == "string_value" else plain
+
+
+def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
+    """Return a struct as a dict; its numbers are all doubles.
+
+    `json_format` cannot serve: it refuses infinity and NaN.
+    """
+    return {text(key): _from_struct_value(value) for key, value in struct.fields.items()}
+
+
+def text(given: str | bytes) -> str:
+    r"""Return a text of a message; what is no UTF-8 in it, and comes as bytes, shows its bytes as `\xff`."""
+    return given.decode("utf-8", "backslashreplace") if isinstance(given, bytes) else given
+
+
+def _from_text(plain: str) -> Any:
+    if plain.startswith(JSON_PREFIX):
         try:
             return loads(plain[len(JSON_PREFIX) :])
         except InvalidValueError:
             return plain
+    if plain.startswith(_STRUCT_PREFIX):
+        try:
+            data = base64.b64decode(plain[len(_STRUCT_PREFIX) :], validate=True)
+            return from_struct(struct_pb2.Struct.FromString(data))
+        except (binascii.Error, DecodeError):
+            return plain
     return plain
+
+
+def _from_struct_value(value: struct_pb2.Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return from_struct(value.struct_value)
+    if kind == "list_value":
+        return [_from_struct_value(each) for each in value.list_value.values]
+    if kind == "number_value":
+        return value.number_value
+    if kind == "string_value":
+        return text(value.string_value)
+    return value.bool_value if kind == "bool_value" else None
 
 
 def _columns_keep(value: float) -> bool:
@@ -78,6 +120,6 @@ def _is_plain(text: str) -> bool:
     return (
         "\0" not in text
         and text != "__MLMD_NULL__"
-        and not text.startswith((JSON_PREFIX, "mlmd-struct::"))
+        and not text.startswith((JSON_PREFIX, _STRUCT_PREFIX))
         and is_plain_text(text)
     )

@@ -45,15 +45,6 @@ def standard_type(kind: str, name: str, base_type: str = "") -> Any:
     return made
 
 
-def base_type_name(kind: str, type_message: Any) -> str:
-    """Return a type's base type as MLMD names it (`mlmd.Model`), or an empty string."""
-    number = getattr(type_message, "base_type", 0)
-    for name, value in BASE_TYPES.get(kind, {}).items():
-        if value == number and name != "UNSET":
-            return f"mlmd.{name.capitalize()}"
-    return ""
-
-
 @functools.cache
 def _known() -> dict[tuple[str, str], Any]:
     known: dict[tuple[str, str], Any] = {}

@@ -18,18 +18,21 @@ JSON that any MLMD client can read (`zen_mlmd.values` says how exactness is kept
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.dialects import tfx
-from zen_mlmd.dialects.properties import from_property, to_property
+from zen_mlmd.dialects import base, tfx
+from zen_mlmd.dialects.properties import to_property
 from zen_mlmd.errors import InvalidValueError
-from zen_mlmd.model import Artifact, Failure, PipelineRun, Status, StepRun, from_millis
+from zen_mlmd.model import Artifact, Failure, PipelineRun, Status, StepRun, WholeRun, from_millis
 from zen_mlmd.values import dumps, is_plain_text, loads
 
 NAME = "zen"
+PIPELINES = tfx.PIPELINES
+RUNS = tfx.RUNS
+NODE = tfx.NODE
 PREFIX = "zen_mlmd."
 STEP_TYPE = "zen_mlmd.Step"
 ARTIFACT_TYPE = "Artifact"
@@ -60,7 +63,7 @@ def is_run(context: mlmd.Context) -> bool:
     return _RUN in context.custom_properties
 
 
-def is_step(execution: mlmd.Execution) -> bool:
+def is_step(execution: mlmd.Execution, _kind: mlmd.ExecutionType | None = None) -> bool:
     """Tell whether zen_mlmd wrote an execution."""
     return _STEP in execution.custom_properties
 
@@ -70,7 +73,7 @@ def has_ended(run: mlmd.Context) -> bool:
     return _END in run.custom_properties
 
 
-def is_artifact(node: mlmd.Artifact) -> bool:
+def is_artifact(node: mlmd.Artifact, _kind: mlmd.ArtifactType | None = None) -> bool:
     """Tell whether zen_mlmd wrote an artifact."""
     return _ARTIFACT in node.custom_properties
 
@@ -196,9 +199,35 @@ def written_keys(context: mlmd.Context) -> Iterable[str]:
 # -- reading -------------------------------------------------------------------------------------
 
 
+def pipeline_name(context: mlmd.Context) -> str:
+    """Return the name of a pipeline's context."""
+    return tfx.pipeline_name(context)
+
+
+def pipeline_of_run(context: mlmd.Context) -> str:
+    """Return the pipeline that a run of ours names."""
+    return str(_bundle(context, _RUN).get("pipeline", ""))
+
+
+def run_contexts(name: str, pipelines: Callable[[], Sequence[str]]) -> Iterable[str]:
+    """Return the names that the context of a run may have."""
+    return tfx.run_contexts(name, pipelines)
+
+
+def role(_slot: str, *, taken: bool) -> base.Role:  # noqa: ARG001
+    """Say that each input and output is data."""
+    return ""
+
+
+def assemble(run: PipelineRun, steps: Sequence[StepRun]) -> WholeRun:
+    """Return a run, which tells all of itself, and its steps."""
+    return WholeRun(run, tuple(steps))
+
+
 def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
     """Return a run of ours."""
     about, end = _bundle(context, _RUN), _bundle(context, _END)
+    plain = tfx.run(context, pipeline or pipeline_of_run(context))
     parameters, metrics = dict(_bundle(context, _PARAMETERS)), {}
     for key, value in context.custom_properties.items():
         if key.startswith(_PARAMETER):
@@ -206,10 +235,8 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
         elif key.startswith(_METRIC):
             metrics[key.removeprefix(_METRIC)] = _loads(value.string_value)
     plan = about.get("plan") or {}
-    return PipelineRun(
-        id=context.id,
-        name=context.name,
-        pipeline=pipeline or str(about.get("pipeline", "")),
+    return dataclasses.replace(
+        plain,
         status=_status(end.get("status"), Status.RUNNING),
         dialect=NAME,
         parameters=parameters,
@@ -218,9 +245,8 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
         plan={str(name): tuple(waits) for name, waits in plan.items()},
         environment=about.get("environment") or {},
         failure=_failure(end),
-        started_at=_time(about, "started_at") or from_millis(context.create_time_since_epoch),
+        started_at=_time(about, "started_at") or plain.started_at,
         ended_at=_time(end, "ended_at"),
-        updated_at=from_millis(context.last_update_time_since_epoch),
     )
 
 
@@ -232,10 +258,9 @@ def run_uid(context: mlmd.Context) -> str:
 def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     """Return a step run of ours."""
     about, end = _bundle(execution, _STEP), _bundle(execution, _END)
-    plain = tfx.step(execution, kind, str(about.get("name", "")))
+    plain = base.plain_step(execution, kind, name=str(about.get("name", "")), dialect=NAME)
     return dataclasses.replace(
         plain,
-        dialect=NAME,
         run_name=str(about.get("run", "")),
         parameters=_bundle(execution, _PARAMETERS),
         properties=_own(execution),
@@ -254,7 +279,7 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
     """Return an artifact of ours."""
     about = _bundle(node, _ARTIFACT)
-    plain = tfx.artifact(node, kind)
+    plain = base.plain_artifact(node, kind)
     size = about.get("size_bytes")
     return dataclasses.replace(
         plain,
@@ -268,11 +293,7 @@ def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
 
 
 def _own(node: Any) -> dict[str, Any]:
-    return {
-        key: from_property(value)
-        for key, value in node.custom_properties.items()
-        if not key.startswith(PREFIX)
-    }
+    return {key: value for key, value in base.custom_properties(node).items() if not key.startswith(PREFIX)}
 
 
 def _bundle(node: Any, key: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ZenML 0.13: TFX's layout without parent contexts; parameters and its own notes as JSON strings."""
+"""ZenML 0.5 to 0.13: TFX's layout without parent contexts; parameters and its own notes as JSON strings."""
 
 from __future__ import annotations
 
@@ -8,32 +8,43 @@ from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.dialects import tfx
-from zen_mlmd.dialects.properties import from_property
+from zen_mlmd.dialects import base, tfx
 from zen_mlmd.model import Artifact, StepRun
 
 NAME = "zenml"
+PIPELINES = tfx.PIPELINES
+RUNS = tfx.RUNS
+NODE = tfx.NODE
+
 _PREFIX = "zenml-"
 _STEP_NAME = "zenml-pipeline_parameter_name"
 
+# A run is TFX's in all but its steps.
+pipeline_name, pipeline_of_run, run_contexts = tfx.pipeline_name, tfx.pipeline_of_run, tfx.run_contexts
+run, role, assemble = tfx.run, tfx.role, tfx.assemble
 
-def is_step(execution: mlmd.Execution) -> bool:
+
+def is_run(_context: mlmd.Context) -> bool:
+    """Claim no run: only its steps tell a run of ZenML's from one of TFX's."""
+    return False
+
+
+def is_step(execution: mlmd.Execution, _kind: mlmd.ExecutionType) -> bool:
     """Tell whether ZenML wrote an execution."""
     return _STEP_NAME in execution.custom_properties
 
 
-def is_artifact(node: mlmd.Artifact) -> bool:
+def is_artifact(node: mlmd.Artifact, _kind: mlmd.ArtifactType) -> bool:
     """Tell whether ZenML wrote an artifact."""
     return "materializer" in node.properties and "datatype" in node.properties
 
 
 def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     """Return a step run, named as the pipeline's function names it."""
-    values = {key: _json(from_property(value)) for key, value in execution.custom_properties.items()}
-    plain = tfx.step(execution, kind, str(values[_STEP_NAME]))
+    values = {key: _json(value) for key, value in base.custom_properties(execution).items()}
+    plain = base.plain_step(execution, kind, name=str(values[_STEP_NAME]), dialect=NAME)
     return dataclasses.replace(
         plain,
-        dialect=NAME,
         parameters={key: value for key, value in values.items() if not key.startswith(_PREFIX)},
         code=str(values.get("zenml-step_source") or ""),
     )
@@ -41,7 +52,7 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
 
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
     """Return an artifact with the Python type and the materializer that ZenML noted."""
-    plain = tfx.artifact(node, kind)
+    plain = base.plain_artifact(node, kind)
     return dataclasses.replace(
         plain,
         data_type=str(plain.properties.get("datatype") or ""),
@@ -54,5 +65,5 @@ def _json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

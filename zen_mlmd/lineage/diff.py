@@ -137,7 +137,7 @@ class _Contents:
 
 
 def _latest_steps(loader: Loader, run: PipelineRun) -> dict[str, StepRun]:
-    return {step.name: step for step in loader.steps_of([run])[run.id]}
+    return {step.key: step for step in loader.whole([run])[run.id].steps if not step.kind.is_group}
 
 
 def _compare_steps(contents: tuple[_Contents, _Contents], before: StepRun, after: StepRun) -> list[Change]:

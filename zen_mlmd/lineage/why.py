@@ -88,7 +88,7 @@ def _previous(loader: Loader, step: StepRun, run: PipelineRun | None) -> StepRun
     """Return the last run of the same step, in a run before this one, that was run to its end."""
     if run is None:
         return None
-    here = {each.id for each in loader.steps_of([run])[run.id]}
+    here = {each.id for each in loader.whole([run])[run.id].steps}
     before = [
         each
         for each in loader.steps_of_node(run.pipeline, step.name)

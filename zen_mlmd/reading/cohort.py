@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, PipelineRun, StepRun
+from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, PipelineRun, StepRun, WholeRun
 
 _GROWTH = 16
 
@@ -29,7 +29,7 @@ class RunContents:
         makers: Those steps, by their id.
     """
 
-    steps: list[StepRun]
+    steps: Sequence[StepRun]
     events: dict[int, list[Event]] = field(default_factory=dict)
     artifacts: dict[int, Artifact] = field(default_factory=dict)
     emitters: dict[int, list[int]] = field(default_factory=dict)
@@ -57,32 +57,32 @@ class Cohort:
         self.loader = loader
         self.runs = list(runs)
         self._place = {run.id: place for place, run in enumerate(self.runs)}
-        self._steps: dict[int, list[StepRun]] = {}
+        self._whole: dict[int, WholeRun] = {}
         self._contents: dict[int, RunContents] = {}
         self._pace = pace or Pace()
         self._lock = threading.RLock()
 
     def adopt(self, run_id: int, other: Cohort) -> None:
         """Take over what another cohort knows of a run that is in both."""
-        if run_id in other._steps:
-            self._steps[run_id] = other._steps[run_id]
+        if run_id in other._whole:
+            self._whole[run_id] = other._whole[run_id]
         if run_id in other._contents:
             self._contents[run_id] = other._contents[run_id]
 
-    def steps(self, run_id: int) -> list[StepRun]:
-        """Return a run's step runs, in the order they began."""
+    def whole(self, run_id: int) -> WholeRun:
+        """Return a run with its step runs, in the order they began."""
         with self._lock:
-            if run_id not in self._steps:
-                self._steps.update(self.loader.steps_of(self._next(run_id, self._steps)))
-            return self._steps[run_id]
+            if run_id not in self._whole:
+                self._whole.update(self.loader.whole(self._next(run_id, self._whole)))
+            return self._whole[run_id]
 
     def contents(self, run_id: int) -> RunContents:
         """Return a run's steps with their inputs and outputs; calls do not grow with the steps."""
         with self._lock:
             if run_id not in self._contents:
-                self.steps(run_id)
-                known = [run for run in self.runs if run.id in self._steps and run.id not in self._contents]
-                self._load({run.id: self._steps[run.id] for run in known})
+                self.whole(run_id)
+                known = [run for run in self.runs if run.id in self._whole and run.id not in self._contents]
+                self._load({run.id: self._whole[run.id].steps for run in known})
             return self._contents[run_id]
 
     def _next(self, run_id: int, known: Mapping[int, object]) -> list[PipelineRun]:
@@ -100,11 +100,11 @@ class Cohort:
         yield from self.runs[place:]
         yield from self.runs[:place]
 
-    def _load(self, steps: dict[int, list[StepRun]]) -> None:
+    def _load(self, steps: Mapping[int, Sequence[StepRun]]) -> None:
         events = self.loader.events_of_steps([step.id for found in steps.values() for step in found])
         wanted = {each.artifact_id for each in events if each.type in INPUT_EVENTS | OUTPUT_EVENTS}
         artifacts = self.loader.artifacts(sorted(wanted))
-        known = {step.id: step for found in self._steps.values() for step in found}
+        known = {step.id: step for found in self._whole.values() for step in found.steps}
         producers, makers = self.loader.makers(self.loader.events_of_artifacts(sorted(wanted)), known)
         by_step: dict[int, list[Event]] = defaultdict(list)
         for event in events:

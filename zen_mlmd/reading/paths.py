@@ -1,4 +1,4 @@
-"""Paths name things: `pipeline/run/step/output`.
+"""Paths name things: `pipeline/run/step/output`; of a step in a group `pipeline/run/group/step/output`.
 
 A step that ran several times in its run has its last attempt under its name, and each earlier one as
 `step#id`; of an output that is a list, `output[3]` is the fourth artifact. In a name, a slash is written

@@ -11,7 +11,7 @@ from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.diff import RunDiff, diff_runs
 from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import Failure, PipelineRun, Status, StepRun
+from zen_mlmd.model import Failure, PipelineRun, Status, StepKind, StepRun
 from zen_mlmd.reading.cohort import Cohort, Pace, RunContents
 from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
 from zen_mlmd.reading.listing import Named, ViewList, name_of, not_found, select
@@ -21,6 +21,8 @@ from zen_mlmd.reading.view import RecordView
 
 _NAMED: Final = 50
 """So many of the newest runs are looked through for a name that was meant."""
+
+_SHOWN: Final = 10  # names in an error
 
 
 class Steps(Named[StepView]):
@@ -33,7 +35,10 @@ class Steps(Named[StepView]):
         return self._run.get_step(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._run.latest_steps()
+        try:
+            return isinstance(name, str) and self._run.get_step(name) is not None
+        except (NotFoundError, UsageError):
+            return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._run.latest_steps())
@@ -57,6 +62,7 @@ class PipelineRunView(RecordView[PipelineRun]):
         "ended_at": MOMENT,
         "duration_s": NUMBER,
         "dialect": TEXT,
+        "namespace": TEXT,
         "parameters": KEYS,
         "properties": KEYS,
         "metrics": KEYS,
@@ -75,7 +81,7 @@ class PipelineRunView(RecordView[PipelineRun]):
     def __init__(self, record: PipelineRun, cohort: Cohort) -> None:
         super().__init__(record, cohort.loader)
         self._cohort = cohort
-        self._latest_steps: dict[str, StepRun] | None = None
+        self._latest: dict[str, StepRun] | None = None
 
     @classmethod
     def alone(cls, record: PipelineRun, loader: Loader) -> PipelineRunView:
@@ -113,9 +119,13 @@ class PipelineRunView(RecordView[PipelineRun]):
 
     @property
     def dialect(self) -> str:
-        """Who wrote it: zen, tfx or zenml."""
-        steps = self._steps() if self.record.dialect == "tfx" else []
-        return steps[0].dialect if steps else self.record.dialect
+        """Who wrote it: zen, tfx, zenml, kfp_v1 or kfp_v2."""
+        return self._settled().dialect
+
+    @property
+    def namespace(self) -> str:
+        """The Kubernetes namespace it ran in; empty if that was not recorded."""
+        return self.record.namespace
 
     @property
     def status(self) -> Status:
@@ -124,21 +134,14 @@ class PipelineRunView(RecordView[PipelineRun]):
         A run of ours is `running` until its end is recorded; one whose process was killed stays so, and
         `last_sign_of_life` tells. Of other writers' runs the steps tell: failed if one failed, running
         if one runs, else completed; they record no plan, so a run that was broken off looks completed.
+        Kubeflow Pipelines v1 recorded nothing of how steps ended: its runs are `unknown`.
         """
-        if self.record.status is not None:
-            return self.record.status
-        states = {step.status for step in self.latest_steps().values()}
-        for state in (Status.FAILED, Status.RUNNING, Status.PENDING, Status.UNKNOWN):
-            if state in states:
-                return Status.RUNNING if state is Status.PENDING else state
-        if states == {Status.CANCELED}:
-            return Status.CANCELED
-        return Status.COMPLETED if states else Status.UNKNOWN
+        return self._settled().status or Status.UNKNOWN
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The run's parameters, as Python values."""
-        return self.record.parameters
+        return self._settled().parameters
 
     @property
     def properties(self) -> Mapping[str, Any]:
@@ -168,12 +171,10 @@ class PipelineRunView(RecordView[PipelineRun]):
     @property
     def failure(self) -> Failure | None:
         """Why it failed, or None."""
-        if self.record.failure is not None:
-            return self.record.failure
-        failures = (
-            [step.failure for step in self._steps() if step.failure] if self.status is Status.FAILED else []
-        )
-        return failures[0] if failures else None
+        settled = self._settled()
+        if settled.failure is not None or settled.status is not Status.FAILED:
+            return settled.failure
+        return next((step.failure for step in self._steps() if step.failure), None)
 
     @property
     def started_at(self) -> datetime | None:
@@ -183,10 +184,7 @@ class PipelineRunView(RecordView[PipelineRun]):
     @property
     def ended_at(self) -> datetime | None:
         """When it ended; None while it runs."""
-        if self.record.status is not None:
-            return self.record.ended_at
-        ends = [step.ended_at for step in self._steps() if step.ended_at]
-        return max(ends) if ends and self.status.ended else None
+        return self._settled().ended_at
 
     @property
     def duration_s(self) -> float | None:
@@ -203,55 +201,94 @@ class PipelineRunView(RecordView[PipelineRun]):
 
     @property
     def steps(self) -> Steps:
-        """The steps by name, in the order they began; of a step that ran again the last attempt."""
+        """The steps by key, in the order they began; of a step that ran again the last attempt.
+
+        The key is the step's name, and of a step in a group it begins with the group's: `train-sub/train`,
+        `for-loop-2[0]/trial`. A name alone will do for a step if only one has it. Groups are not among
+        them, but `steps["train-sub"]` is one.
+        """
         return Steps(self)
 
     @property
     def step_runs(self) -> ViewList[StepView]:
-        """All step runs in the order they began, every attempt."""
+        """All step runs in the order they began, every attempt, without groups."""
         return self.list_steps()
 
-    def list_steps(self, where: str | None = None, *, limit: int | None = None) -> ViewList[StepView]:
+    @property
+    def tree(self) -> ViewList[StepView]:
+        """The steps and groups that lie in the run itself; `members` of a group has what lies in it."""
+        return self.members_of(None)
+
+    def list_steps(
+        self, where: str | None = None, *, limit: int | None = None, include_groups: bool = False
+    ) -> ViewList[StepView]:
         """Return the step runs that a filter matches, in the order they began, every attempt.
+
+        Args:
+            where: `status = failed`, say.
+            limit: How many at most.
+            include_groups: Also the groups of steps that Kubeflow Pipelines has: DAGs, loops, conditions.
 
         Raises:
             FilterSyntaxError: The filter cannot be read.
         """
-        return select((StepView(step, self._loader, self) for step in self._steps()), where, limit, StepView)
+        wanted = (step for step in self._steps() if step.kind is not StepKind.ROOT)
+        steps = (step for step in wanted if include_groups or not step.kind.is_group)
+        return select(map(self._view, steps), where, limit, StepView)
+
+    def members_of(self, group_id: int | None) -> ViewList[StepView]:
+        """Return the steps and groups that lie in a group, or in the run itself, in order."""
+        found = [
+            step for step in self._steps() if step.group_id == group_id and step.kind is not StepKind.ROOT
+        ]
+        found.sort(key=lambda each: (-1 if each.iteration is None else each.iteration, each.id))
+        return ViewList(map(self._view, found), StepView)
 
     @property
     def step_names(self) -> list[str]:
-        """The steps' names, in the order they began."""
+        """The keys of the steps, in the order they began."""
         return list(self.latest_steps())
 
     def get_step(self, name: str) -> StepView:
-        """Return a step by name.
+        """Return a step, or a group of steps, by its key, or by its name if no other has it.
 
         Raises:
             NotFoundError: The run has no such step, or it was not begun.
+            UsageError: Several steps have this name.
         """
-        found = self.latest_steps().get(name)
-        if found is None:
+        steps = self._by_key()
+        if name in steps:
+            return self._view(steps[name])
+        named = [step for step in steps.values() if step.name == name]
+        if len(named) > 1:
+            keys = ", ".join(printable(each.key) for each in named[:_SHOWN])
+            raise UsageError(
+                f"{len(named)} steps of run {self.name!r} are named {name!r}", hint=f"take one of {keys}"
+            )
+        if not named:
             raise not_found(f"step in run {self.name!r} named", name, self.latest_steps())
-        return StepView(found, self._loader, self)
+        return self._view(named[0])
 
-    def get_step_at(self, part: str) -> StepView:
-        """Return the step that a part of a path names: the last attempt, or the one with that id.
+    def get_step_at(self, *parts: str) -> StepView:
+        """Return the step that parts of a path name: the last attempt, or the one with that id.
 
         Raises:
             NotFoundError: The run has no such step.
         """
-        name, attempt = unquote_step(part)
+        groups = "".join(f"{unquote_part(each)}/" for each in parts[:-1])
+        name, attempt = unquote_step(parts[-1])
         for step in self._steps() if attempt is not None else ():
-            if (step.name, step.id) == (name, attempt):
-                return StepView(step, self._loader, self)
-        return self.get_step(unquote_part(part))
+            if (step.key, step.id) == (groups + name, attempt):
+                return self._view(step)
+        return self.get_step(groups + unquote_part(parts[-1]))
 
     def latest_steps(self) -> Mapping[str, StepRun]:
-        """Return the step records by name, of each the last attempt."""
-        if self._latest_steps is None:
-            self._latest_steps = {step.name: step for step in self._steps()}
-        return self._latest_steps
+        """Return the step records by key, of each the last attempt, without groups."""
+        return {key: step for key, step in self._by_key().items() if not step.kind.is_group}
+
+    def as_in_run(self, step: StepRun) -> StepRun:
+        """Return a step's record as the run's other steps have it; see `Dialect.assemble`."""
+        return next((each for each in self._steps() if each.id == step.id), step)
 
     def contents(self) -> RunContents:
         """Return the run's steps, events and artifacts, in a number of calls that no step adds to."""
@@ -298,8 +335,21 @@ class PipelineRunView(RecordView[PipelineRun]):
             "properties": dict(self.properties),
         }
 
-    def _steps(self) -> list[StepRun]:
-        return self._cohort.steps(self.id)
+    def _steps(self) -> Sequence[StepRun]:
+        return self._cohort.whole(self.id).steps
+
+    def _by_key(self) -> Mapping[str, StepRun]:
+        """Return the last attempt of each step and group."""
+        if self._latest is None:
+            self._latest = {step.key: step for step in self._steps() if step.kind is not StepKind.ROOT}
+        return self._latest
+
+    def _settled(self) -> PipelineRun:
+        """Return the record, with what the steps tell where the run's own row does not."""
+        return self.record if self.record.status is not None else self._cohort.whole(self.id).run
+
+    def _view(self, step: StepRun) -> StepView:
+        return StepView(step, self._loader, self)
 
 
 class Runs:
@@ -357,5 +407,15 @@ class Runs:
         return PipelineRunView.together(select(self, text, limit, PipelineRunView), self._loader)
 
     def _find(self, name: str) -> PipelineRun | None:
-        found = self._loader.find_run(name)
-        return found if found is not None and self._pipeline in (None, found.pipeline) else None
+        """Return the run of that name.
+
+        Raises:
+            UsageError: Runs of several writers have it.
+        """
+        found = [each for each in self._loader.find_runs(name) if self._pipeline in (None, each.pipeline)]
+        if len(found) > 1:
+            paths = " or ".join(
+                printable(f"{quote_part(each.pipeline)}/{quote_part(name)}") for each in found
+            )
+            raise UsageError(f"{len(found)} runs are named {name!r}", hint=f"take {paths}")
+        return found[0] if found else None

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, EventType, Status, StepRun
+from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, EventType, Status, StepKind, StepRun
 from zen_mlmd.reading.artifacts import ArtifactView
 from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
 from zen_mlmd.reading.listing import Named, ViewList, not_found
-from zen_mlmd.reading.paths import quote_step, unquote_part, unquote_slot
+from zen_mlmd.reading.paths import quote_part, quote_step, unquote_part, unquote_slot
 from zen_mlmd.reading.view import RecordView
 
 if TYPE_CHECKING:
@@ -69,12 +69,16 @@ class StepView(RecordView[StepRun]):
     FIELDS: ClassVar[Mapping[str, Field]] = {
         "id": NUMBER,
         "name": TEXT,
+        "key": TEXT,
+        "display_name": TEXT,
+        "kind": Field("text", tuple(StepKind)),
         "type": TEXT,
         "status": Field("text", tuple(Status)),
         "started_at": MOMENT,
         "ended_at": MOMENT,
         "duration_s": NUMBER,
         "parameters": KEYS,
+        "output_parameters": KEYS,
         "properties": KEYS,
         "metrics": KEYS,
         "environment": KEYS,
@@ -96,7 +100,59 @@ class StepView(RecordView[StepRun]):
         self._run = run
 
     def __repr__(self) -> str:
-        return f"<Step {printable(self.name)} {self.status}>"
+        return f"<Step {printable(self.key)} {self.status}>"
+
+    @property
+    def key(self) -> str:
+        """Its name in its run, with the groups that it lies in: `train-sub/train`, `for-loop-2[0]/trial`."""
+        return self.record.key
+
+    @property
+    def display_name(self) -> str:
+        """What a user called it; its name if that was not recorded."""
+        return self.record.display_name or self.record.name
+
+    @property
+    def kind(self) -> StepKind:
+        """Whether it is work, or a group of steps and which."""
+        return self.record.kind
+
+    @property
+    def iteration(self) -> int | None:
+        """Of an iteration of a loop, which, from 0."""
+        return self.record.iteration
+
+    @property
+    def group(self) -> StepView | None:
+        """The group that it lies in; None if it lies in the run itself, or belongs to no run."""
+        run = self._find_run()
+        own = self.record if run is None else run.as_in_run(self.record)
+        if run is None or own.group_id is None:
+            return None
+        return next((each for each in run.list_steps(include_groups=True) if each.id == own.group_id), None)
+
+    @property
+    def members(self) -> ViewList[StepView]:
+        """The steps and groups in this group, iterations in their order; a step that is no group has none."""
+        run = self._find_run()
+        return ViewList([], StepView) if run is None or not self.kind.is_group else run.members_of(self.id)
+
+    @property
+    def cached_from(self) -> StepView | None:
+        """The step run whose outputs it took from the cache; None if it was run, or that is not recorded."""
+        if not self.is_cached:
+            return None
+        wanted = self.record.cached_from_id
+        if wanted is None:
+            made = [each.producer_step for each in self.outputs.values()]
+            return next((each for each in made if each is not None and each.id != self.id), None)
+        found = self._loader.steps([wanted]).get(wanted)
+        return None if found is None else self.beside(found)
+
+    @property
+    def output_parameters(self) -> Mapping[str, Any]:
+        """The values that it returned and that are no artifacts, by name."""
+        return self.record.output_parameters
 
     @property
     def entrypoint_name(self) -> str:
@@ -130,8 +186,11 @@ class StepView(RecordView[StepRun]):
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The metrics."""
-        return self.record.metrics
+        """The metrics: logged for the step, or recorded as artifacts that are metrics."""
+        found = dict(self.record.metrics)
+        for artifact in self.outputs.values():
+            found.update(artifact.record.metrics)
+        return found
 
     @property
     def docstring(self) -> str:
@@ -181,22 +240,49 @@ class StepView(RecordView[StepRun]):
     def path(self) -> str:
         """`pipeline/run/step`; with its id, `step#12`, if the step ran again after it in the same run.
 
+        Of a step in a group `pipeline/run/group/step`.
+
         Raises:
             NotFoundError: It belongs to no run.
         """
-        last = self.run.latest_steps().get(self.name)
+        own = self.run.as_in_run(self.record)
+        last = self.run.get_step(own.key) if own.key else None
         attempt = None if last is None or last.id == self.id else self.id
-        return f"{self.run.path}/{quote_step(self.name, attempt)}"
+        parts = own.key.split("/") if own.scope else [own.key]
+        groups = "".join(f"{quote_part(each)}/" for each in parts[:-1])
+        return f"{self.run.path}/{groups}{quote_step(parts[-1], attempt)}"
 
     @property
     def inputs(self) -> Slots:
-        """What it took, by input name; a TFX step's conditions, whose names begin with `_`, are left out."""
-        return self._slots(INPUT_EVENTS, "input")
+        """What it took, by input name; without what only a condition asked for, see `list_inputs`."""
+        return self.list_inputs()
 
     @property
     def outputs(self) -> Slots:
-        """What it made, or found in the cache, by output name."""
-        return self._slots(OUTPUT_EVENTS, "output")
+        """What it made, or found in the cache, by output name; without its logs, see `list_outputs`."""
+        return self.list_outputs()
+
+    def list_inputs(self, *, include_conditions: bool = False) -> Slots:
+        """Return what it took, by input name.
+
+        Args:
+            include_conditions: Also what was taken only to decide whether the step runs, which TFX calls
+                `_Evaluate.blessing`.
+        """
+        return self._slots(INPUT_EVENTS, "input", "" if include_conditions else "condition")
+
+    def list_outputs(self, *, include_logs: bool = False) -> Slots:
+        """Return what it made, or found in the cache, by output name.
+
+        A group's outputs are those of its members that it hands on; of a loop lists, in the order of
+        its iterations.
+
+        Args:
+            include_logs: Also log files (Kubeflow: `executor-logs`, `main-logs`).
+        """
+        if self.kind.is_group:
+            return Slots(self._group_outputs(), "output")
+        return self._slots(OUTPUT_EVENTS, "output", "" if include_logs else "log")
 
     @property
     def input(self) -> ArtifactView:
@@ -275,7 +361,7 @@ class StepView(RecordView[StepRun]):
         """Return the step as plain values."""
         return {
             "id": self.id,
-            "name": self.name,
+            "name": self.key,
             "type": self.record.type,
             "status": str(self.status),
             "started_at": self.started_at,
@@ -301,7 +387,7 @@ class StepView(RecordView[StepRun]):
             return self._run.contents().events.get(self.id, [])
         return self._loader.events_of_steps([self.id])
 
-    def _slots(self, types: Collection[EventType], what: str) -> Slots:
+    def _slots(self, types: Collection[EventType], what: str, hidden: str) -> Slots:
         placed: list[tuple[str, int, int]] = []
         for event in self._events():
             if event.type in types:
@@ -314,15 +400,32 @@ class StepView(RecordView[StepRun]):
             artifacts = contents.artifacts
         else:
             artifacts = self._loader.artifacts(sorted({each for _, _, each in placed}))
-        hidden = self.record.dialect == "tfx" and what == "input"
+        taken = what == "input"
         lists: dict[str, list[ArtifactView]] = {}
         for name, _, artifact in sorted(dict.fromkeys(placed), key=lambda each: each[:2]):
-            if artifact in artifacts and not (hidden and name.startswith("_")):
+            role = self._loader.role(self.record, name, taken=taken)
+            if artifact in artifacts and (not role or role != hidden):
                 view = ArtifactView(
-                    artifacts[artifact], self._loader, step=self, taken=what == "input", contents=contents
+                    artifacts[artifact], self._loader, step=self, taken=taken, contents=contents
                 )
                 lists.setdefault(name, []).append(view)
         return Slots(lists, what)
+
+    def _group_outputs(self) -> dict[str, list[ArtifactView]]:
+        lists: dict[str, list[ArtifactView]] = {}
+        if self.kind is StepKind.LOOP:
+            for member in self.members:
+                for name, found in member.outputs.lists.items():
+                    lists.setdefault(name, []).extend(found)
+            return lists
+        members = {each.name: each for each in self.members if each.status is not Status.CANCELED}
+        for name, sources in self.record.output_sources.items():
+            for task, output in sources:
+                outputs = members[task].outputs.lists if task in members else {}
+                if output in outputs:
+                    lists[name] = list(outputs[output])
+                    break
+        return lists
 
 
 def _only(slots: Slots, what: str, step: str) -> ArtifactView:

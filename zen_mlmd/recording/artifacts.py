@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
-from zen_mlmd.dialects import tfx
+from zen_mlmd.dialects import base
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.model import Slot, from_millis
 from zen_mlmd.recording.given import check_name
@@ -89,7 +89,7 @@ def add_events(request: rpc.PutExecutionRequest, slots: Mapping[int, Iterable[Sl
     for artifact_id, taken in slots.items():
         event = request.artifact_event_pairs.add().event
         event.artifact_id, event.type = artifact_id, kind
-        tfx.write_path(event.path, list(taken))
+        base.write_path(event.path, list(taken))
 
 
 def require_here(client: Client, step: str, taken: Iterable[Taken]) -> None:

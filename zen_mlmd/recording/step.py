@@ -13,7 +13,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from typing_extensions import Self
 
-from zen_mlmd.dialects import tfx, zen
+from zen_mlmd.dialects import base, zen
 from zen_mlmd.errors import (
     AlreadyExistsError,
     ContentionError,
@@ -250,7 +250,7 @@ class StepRecorder:
             trial = rpc.PutExecutionRequest()
             pair = trial.artifact_event_pairs.add()
             pair.event.type = mlmd.Event.OUTPUT
-            tfx.write_path(pair.event.path, [Slot(name, index)])
+            base.write_path(pair.event.path, [Slot(name, index)])
             kind = self._registry.type_message("artifact", type, base_type)
             node = pair.artifact
             node.type_id, node.uri, node.state = kind.id, uri, mlmd.Artifact.LIVE
@@ -338,19 +338,19 @@ class StepRecorder:
             EndedError: It has, but by an earlier `end` that wrote something else.
         """
         found = self._client.executions([self.id]).get(self.id)
-        if found is None or not tfx.status(found).ended:
+        if found is None or not base.status(found).ended:
             return None
         events = self._client.events_of_executions([self.id])
         by_slot = {
             (slot.name, slot.index): event.artifact_id
-            for event in map(tfx.event, (each for each in events if each.type == mlmd.Event.OUTPUT))
+            for event in map(base.event, (each for each in events if each.type == mlmd.Event.OUTPUT))
             for slot in event.slots
         }
         ids = [by_slot.get((output.name, output.index), 0) for output in made]
         if found.last_known_state != self._execution.last_known_state or 0 in ids:
             self._ended = True
             raise EndedError(
-                f"step {self.name!r} has ended as {tfx.status(found)}, by an `end` whose answer was lost",
+                f"step {self.name!r} has ended as {base.status(found)}, by an `end` whose answer was lost",
                 hint="what was logged since then is not recorded; look at what is with store.get_step(id)",
             )
         return rpc.PutExecutionResponse(execution_id=self.id, artifact_ids=[*self._late_inputs, *ids])

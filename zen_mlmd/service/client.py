@@ -24,9 +24,11 @@ from zen_mlmd.errors import (
     ConnectionLostError,
     ContentionError,
     NotFoundError,
+    StoreError,
     UnreachableError,
 )
-from zen_mlmd.service.base import MetadataService
+from zen_mlmd.service.base import UNIMPLEMENTED, MetadataService
+from zen_mlmd.service.edges import LineageEdges
 from zen_mlmd.values import is_plain_text
 
 BATCH: Final = 1000
@@ -227,11 +229,11 @@ class Client:
             events.extend(self.read("GetEventsByExecutionIDs", request).events)
         return events
 
-    def lineage_events(
+    def lineage_edges(
         self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
-    ) -> tuple[list[mlmd.Event], list[mlmd.Event]] | None:
-        """Return all events on the way up or down from artifacts; see `MetadataService.lineage_events`."""
-        return self.service.lineage_events(artifacts, upstream=upstream, inputs=inputs, outputs=outputs)
+    ) -> LineageEdges | None:
+        """Return all edges on the way up or down from artifacts; see `MetadataService.lineage_edges`."""
+        return self.service.lineage_edges(artifacts, upstream=upstream, inputs=inputs, outputs=outputs)
 
     # -- contexts --------------------------------------------------------------------------------
 
@@ -280,8 +282,23 @@ class Client:
         request = rpc.GetChildrenContextsByContextRequest(context_id=context_id)
         return list(self.read("GetChildrenContextsByContext", request).contexts)
 
-    def parents(self, context_id: int) -> list[mlmd.Context]:
-        """Return the parents of a context."""
+    def parents(self, context_ids: Iterable[int]) -> dict[int, list[mlmd.Context]]:
+        """Return the parents of contexts by the context's id; one that has none is left out."""
+        found: dict[int, list[mlmd.Context]] = {}
+        for batch in _batches(context_ids):
+            request = rpc.GetParentContextsByContextsRequest(context_ids=batch)
+            try:
+                contexts = self.read("GetParentContextsByContexts", request).contexts
+            except StoreError as error:
+                if error.mlmd_code != UNIMPLEMENTED:
+                    raise
+                found.update((each, self._parents_of(each)) for each in batch)
+            else:
+                found.update((each, list(parents.parent_contexts)) for each, parents in contexts.items())
+        return found
+
+    def _parents_of(self, context_id: int) -> list[mlmd.Context]:
+        """Ask a server that is older than the call for many."""
         request = rpc.GetParentContextsByContextRequest(context_id=context_id)
         return list(self.read("GetParentContextsByContext", request).contexts)
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
-from zen_mlmd.dialects.tfx import CACHE, OUTPUT_EVENTS
+from zen_mlmd.dialects.base import OUTPUT_EVENTS
+from zen_mlmd.dialects.tfx import CACHE
 from zen_mlmd.errors import UsageError
 from zen_mlmd.model import Status
 
