@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -135,8 +135,10 @@ def look(connection: Connection) -> Found:
     statement_bytes = None
     signed_zero = dialect != "sqlite"  # which stores a real number without a fraction as an integer
     if "MLMDEnv" in present:
-        asked = map(sa.literal_column, ("@@max_allowed_packet", "-0e0") if dialect == "mysql" else ())
-        rows = connection.execute(sa.select(Schema(dialect).table("MLMDEnv").c.schema_version, *asked)).all()
+        asked: list[sa.ColumnElement[Any]] = [Schema(dialect).table("MLMDEnv").c.schema_version]
+        if dialect == "mysql":
+            asked += [sa.literal_column("@@max_allowed_packet"), sa.literal_column("-0e0")]
+        rows = connection.execute(sa.select(*asked)).all()
         versions = tuple(int(row[0]) for row in rows)
         if rows and dialect == "mysql":
             statement_bytes = rows[0][1]
