@@ -18,14 +18,16 @@ from itertools import islice
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.dialects import registry, tfx, zen
-from zen_mlmd.dialects.base import Dialect, Role, event
+from zen_mlmd.dialects.base import Dialect, event
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.model import (
+    INPUT_EVENTS,
     OUTPUT_EVENTS,
     Artifact,
     Event,
     Pipeline,
     PipelineRun,
+    Slot,
     Status,
     StepRun,
     WholeRun,
@@ -347,10 +349,6 @@ class Loader:
             for execution in self.client.executions_of_context(node.id)
         }
 
-    def role(self, step: StepRun, slot: str, *, taken: bool) -> Role:
-        """Return what an input (`taken`) or output of a step is for, beside the data that flows."""
-        return registry.role(step.dialect, slot, taken=taken)
-
     # -- artifacts and events --------------------------------------------------------------------
 
     def artifacts(self, ids: Iterable[int]) -> dict[int, Artifact]:
@@ -406,6 +404,31 @@ class Loader:
     def _artifact(self, node: mlmd.Artifact) -> Artifact:
         kind = self.client.type_of("artifact", node.type_id)
         return registry.of_artifact(node, kind).artifact(node, kind)
+
+
+def slots(
+    step: StepRun, events: Iterable[Event], *, taken: bool, hide: bool = True
+) -> dict[str, list[int]]:
+    """Return the artifacts of a step's inputs (`taken`) or outputs by name, each list in order.
+
+    Args:
+        step: The step.
+        events: All of its events, in the order they were written, which is that of a list without indexes.
+        taken: Inputs or outputs.
+        hide: Leave out what is no data: logs, and inputs that only a condition asked for.
+    """
+    types = INPUT_EVENTS if taken else OUTPUT_EVENTS
+    placed = [
+        (slot.name, slot.index, event.artifact_id)
+        for event in events
+        if event.type in types
+        for slot in event.slots or (Slot(""),)
+    ]
+    lists: dict[str, list[int]] = {}
+    for name, _, artifact in sorted(dict.fromkeys(placed), key=lambda each: each[:2]):
+        if not (hide and registry.role(step.dialect, name, taken=taken)):
+            lists.setdefault(name, []).append(artifact)
+    return lists
 
 
 def _earliest(made: set[int], steps: Mapping[int, StepRun]) -> int:
