@@ -101,6 +101,44 @@ def test_a_long_chain_is_found_in_a_few_calls(store: Store) -> None:
     assert len(down.artifacts) == length
 
 
+def test_a_process_finds_a_chain_in_one_call(tmp_path: Path) -> None:
+    config = zm.SqliteConfig(path=str(tmp_path / "m.db"), service="sql")
+    with Store(config, Client(config.open_service())) as store:
+        put(store.loader.client.service, [(1, 1, 4), (2, 1, 4), (1, 2, 3), (3, 2, 4)], 3, [])
+        asked = []
+        service = store.loader.client.service
+        call = service.call
+        service.call = lambda method, request: (asked.append(method), call(method, request))[1]  # type: ignore[method-assign,func-returns-value]
+        graph = walk(store.loader, [3], "upstream")
+        assert asked == []
+        # What the first step made besides is not on the way.
+        assert set(graph.artifacts) == {1, 3}
+        assert sorted((event.artifact_id, event.step_id) for event in graph.events) == [
+            (1, 1),
+            (1, 2),
+            (3, 2),
+        ]
+        assert [slot.name for event in graph.events for slot in event.slots] == ["x", "x", "x"]
+
+
+def test_an_event_that_was_deleted_before_it_was_looked_at_has_no_slots(store: Store) -> None:
+    service = store.loader.client.service
+    put(service, [(1, 1, 4), (1, 2, 3), (2, 2, 4)], 2, [])
+    graph = walk(store.loader, [2], "upstream")
+    service.delete(executions=[1])
+    slots = {(event.artifact_id, event.step_id): event.slots for event in graph.events}
+    assert slots[1, 1] == ()
+    assert [slot.name for slot in slots[2, 2]] == ["x"]
+    assert set(graph.steps) == {2}
+
+
+def test_a_cached_step_is_no_producer_in_a_graph_that_was_found_at_once(store: Store) -> None:
+    put(store.loader.client.service, [(1, 1, 4), (1, 2, 4), (1, 3, 3), (2, 3, 4)], 3, [1])
+    graph = walk(store.loader, [2], "upstream")
+    assert graph.producers == {1: 2, 2: 3}
+    assert set(graph.steps) == {1, 2, 3}
+
+
 def test_a_bound_is_kept(store: Store) -> None:
     put(store.loader.client.service, [(1, 1, 4), (1, 2, 3), (2, 2, 4), (2, 3, 3), (3, 3, 4)], 3, [])
     graph = store.get_artifact(3).upstream(max_hops=2)

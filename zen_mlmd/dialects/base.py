@@ -215,6 +215,11 @@ def event_of(data: bytes) -> Event:
     return event(mlmd.Event.FromString(data))
 
 
+def lost_event(artifact: int, step: int, number: int) -> Event:
+    """Return an event of which no more is known: somebody deleted it meanwhile."""
+    return Event(artifact, step, _EVENT_TYPES.get(number, EventType.UNKNOWN), slots=(), at=None)
+
+
 def event_number(kind: EventType) -> int:
     """Return MLMD's number of an event type."""
     return int(mlmd.Event.Type.Value(kind.value.upper()))

@@ -6,20 +6,21 @@ all (rdbms_metadata_access_object.cc, kQueryLineageSubgraphMaxNumHops), and 1.21
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar, get_args, overload
+from typing import Any, Final, get_args
 
 from zen_mlmd.dialects import base
 from zen_mlmd.errors import UsageError
+from zen_mlmd.lineage.ahead import Ahead, MetEvent, found_at_once
 from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
+from zen_mlmd.lineage.lazy import Lazy, LazyEvents, Met
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Event, EventType, to_millis
-from zen_mlmd.service.client import Client
+from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, EventType, to_millis
+from zen_mlmd.service.edges import LineageEdges
 
 DIRECTIONS: Final = get_args(Direction)
-ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,10 @@ def walk(
         bounds: Where to stop; by default nowhere.
 
     Returns:
-        The graph; `complete` is False if a bound cut it. O(V + E) time, one call for each hop and
-        thousand nodes of it. Nodes are read when first looked at, in one call a thousand.
+        The graph; `complete` is False if a bound cut it. O(V + E) time; one call for each hop and
+        thousand nodes of it, or one for all where nothing bounds the walk and the service finds edges by
+        itself. Nodes, and events of which only that is known, are read when first looked at, in one call a
+        thousand.
 
     Raises:
         UsageError: There is no such direction.
@@ -113,7 +116,9 @@ def walk(
     return LineageGraph(
         artifacts=Lazy(going.artifacts, loader.artifacts),
         steps=Lazy(going.steps, loader.steps),
-        events=LazyEvents(going.events),
+        events=LazyEvents(
+            going.events if going.edges is None else going.edges, loader.client.events_of_executions
+        ),
         producers=going.producers,
         complete=not going.cut,
         start=tuple(going.start),
@@ -134,9 +139,10 @@ class _Walk:
         self.start = start
         self.artifacts: dict[int, None] = dict(start)
         self.steps: dict[int, None] = {}
-        # Each artifact and step is asked once, so each event is met once. As bytes, since a kept message
-        # keeps the whole response that it came in.
-        self.events: list[bytes] = []
+        # Each artifact and step is asked once, so each event is met once. Messages as bytes, since a kept
+        # one keeps the whole response that it came in.
+        self.events: list[Met] = []
+        self.edges: LineageEdges | None = None  # in place of those, if all were found at once
         self.producers: dict[int, int] = {}
         self.cut: dict[int, None] = {}
         # The artifacts that are cut because they were not entered, and the steps that lead to them.
@@ -145,8 +151,9 @@ class _Walk:
         self._bounds = bounds
         self._upstream = upstream
         self._outputs = _numbers(bounds.outputs)
-        inputs = _numbers(bounds.inputs)
-        self._outward, self._inward = (self._outputs, inputs) if upstream else (inputs, self._outputs)
+        self._inputs = _numbers(bounds.inputs)
+        outward, inward = self._outputs, self._inputs
+        self._outward, self._inward = (outward, inward) if upstream else (inward, outward)
         self._in_time = _in_time(bounds)
         # Downstream: the steps that led to an artifact, and the artifacts at which the walk waits
         # because none of those made them.
@@ -154,9 +161,13 @@ class _Walk:
         self._waiting: set[int] = set()
 
     def go(self) -> None:
+        edges = self._edges()
+        if edges and self._take(edges):
+            return
         limit = self._bounds.max_hops
         frontier, hops = list(self.start), 0
-        events = _Ahead(self._loader.client, frontier, self._bounds, upstream=self._upstream)
+        client = self._loader.client
+        events = Ahead(edges, client.events_of_artifacts, client.events_of_executions)
         while frontier:
             steps = self._outward_from(frontier, events.of_artifacts(frontier), hops == limit)
             if not steps:
@@ -166,6 +177,28 @@ class _Walk:
         if not self._bounds.reuse and not self._upstream:
             self._leave_out_reuses()
         self.cut.update(dict.fromkeys(self._not_entered))
+
+    def _edges(self) -> LineageEdges:
+        """Return what a service finds at once, where nothing bounds the walk."""
+        bounds, start = self._bounds, list(self.start)
+        if not start or bounds.max_hops is not None or bounds.stop_types or bounds.since or bounds.until:
+            return LineageEdges()
+        inputs, outputs = sorted(self._inputs), sorted(self._outputs)
+        found = self._loader.client.lineage_edges(
+            start, upstream=self._upstream, inputs=inputs, outputs=outputs
+        )
+        return found or LineageEdges()
+
+    def _take(self, edges: LineageEdges) -> bool:
+        """Take the whole graph, if these edges are it."""
+        found = found_at_once(
+            edges, self.start, upstream=self._upstream, inputs=self._inputs, outputs=self._outputs
+        )
+        if found is None:
+            return False
+        self.artifacts, self.steps = found.artifacts, found.steps
+        self.edges, self.producers = found.events, found.producers
+        return True
 
     def _outward_from(self, frontier: list[int], events: list[Any], at_limit: bool) -> list[int]:
         """Follow artifacts to their steps; return the steps that are new."""
@@ -183,7 +216,7 @@ class _Walk:
             if at_limit or not is_in_time or artifact in stopped:
                 self.cut[artifact] = None
                 continue
-            self.events.append(event.SerializeToString())
+            self.events.append(_met(event))
             if step not in self.steps:
                 self.steps[step] = None
                 steps.append(step)
@@ -206,7 +239,7 @@ class _Walk:
             if self.producers[artifact] == step:
                 return True
             if self._bounds.reuse and is_in_time:
-                self.events.append(event.SerializeToString())
+                self.events.append(_met(event))
                 self.steps.setdefault(step)
             return False
         led_by = self._led_by.get(artifact)
@@ -226,7 +259,7 @@ class _Walk:
             if at_limit or (in_time and not in_time(event)):
                 self._not_entered.setdefault(artifact, set()).add(step)
                 continue
-            self.events.append(event.SerializeToString())
+            self.events.append(_met(event))
             if downstream and artifact not in self.start:
                 self._led_by.setdefault(artifact, set()).add(step)
             if artifact not in self.artifacts:
@@ -242,10 +275,7 @@ class _Walk:
 
         Who made an artifact is known only one hop after the step that led to it was met.
         """
-        events = [(base.event_of(data), data) for data in self.events]
-        emitted = [
-            (event.artifact_id, event.step_id) for event, _ in events if event.type in self._bounds.outputs
-        ]
+        emitted = [each[:2] for each in self.events if each[2] in self._outputs]
         emitted += [(artifact, step) for artifact, steps in self._not_entered.items() for step in steps]
         unknown = {artifact for artifact, _ in emitted} - self.producers.keys()
         self._find_producers(self._loader.client.events_of_artifacts(sorted(unknown)))
@@ -253,10 +283,9 @@ class _Walk:
         away = {step for _, step in emitted} - {step for _, step in made}
         self.steps = {step: None for step in self.steps if step not in away}
         self.events = [
-            data
-            for event, data in events
-            if event.step_id not in away
-            and (event.type in self._bounds.inputs or (event.artifact_id, event.step_id) in made)
+            each
+            for each in self.events
+            if each[1] not in away and (each[2] in self._inputs or each[:2] in made)
         ]
         reached = {artifact for artifact, _ in made} | self.start.keys()
         self.artifacts = {artifact: None for artifact in self.artifacts if artifact in reached}
@@ -275,43 +304,9 @@ class _Walk:
         return {each.id for each in known.values() if each.type in self._bounds.stop_types}
 
 
-class _Ahead:
-    """Events by node: all at once from a service that finds them so, where nothing bounds the walk.
-
-    What a service finds may be more than the walk meets, which chooses, and less where somebody writes
-    meanwhile: then it is asked again.
-    """
-
-    def __init__(self, client: Client, start: list[int], bounds: Bounds, *, upstream: bool) -> None:
-        self._client = client
-        self._artifacts: dict[int, list[Any]] = {}
-        self._executions: dict[int, list[Any]] = {}
-        if not start or bounds.max_hops is not None or bounds.stop_types or bounds.since or bounds.until:
-            return
-        inputs, outputs = sorted(_numbers(bounds.inputs)), sorted(_numbers(bounds.outputs))
-        found = client.lineage_events(start, upstream=upstream, inputs=inputs, outputs=outputs)
-        for event in found[0] if found else ():
-            self._artifacts.setdefault(event.artifact_id, []).append(event)
-        for event in found[1] if found else ():
-            self._executions.setdefault(event.execution_id, []).append(event)
-
-    def of_artifacts(self, ids: list[int]) -> list[Any]:
-        """Return the events of artifacts."""
-        return _known(self._artifacts, ids, self._client.events_of_artifacts)
-
-    def of_executions(self, ids: list[int]) -> list[Any]:
-        """Return the events of executions."""
-        return _known(self._executions, ids, self._client.events_of_executions)
-
-
-def _known(
-    known: dict[int, list[Any]], ids: list[int], ask: Callable[[Sequence[int]], list[Any]]
-) -> list[Any]:
-    if not known:
-        return ask(ids)
-    unknown = [each for each in ids if each not in known]
-    events = [event for each in ids for event in known.get(each, ())]
-    return events + ask(unknown) if unknown else events
+def _met(event: Any) -> Met:
+    ends = event.artifact_id, event.execution_id, event.type
+    return ends if isinstance(event, MetEvent) else (*ends, event.SerializeToString())
 
 
 def _in_time(bounds: Bounds) -> Callable[[Any], bool] | None:
@@ -329,70 +324,3 @@ def _in_time(bounds: Bounds) -> Callable[[Any], bool] | None:
 
 def _numbers(wanted: Collection[EventType]) -> frozenset[int]:
     return frozenset(base.event_number(each) for each in wanted)
-
-
-class Lazy(Mapping[int, ValueT]):
-    """Records by id, read all at once when the first is looked at; ids that the store lost are left out."""
-
-    def __init__(self, ids: Iterable[int], read: Callable[[Iterable[int]], dict[int, ValueT]]) -> None:
-        self._ids = list(ids)
-        self._read = read
-        self._values: dict[int, ValueT] | None = None
-
-    def _loaded(self) -> dict[int, ValueT]:
-        if self._values is None:
-            found = self._read(self._ids)
-            self._values = {key: found[key] for key in self._ids if key in found}
-        return self._values
-
-    def __getitem__(self, key: int) -> ValueT:
-        return self._loaded()[key]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._loaded())
-
-    def __len__(self) -> int:
-        return len(self._loaded())
-
-    def __repr__(self) -> str:
-        return f"<{len(self._ids)} records>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # What is pickled cannot ask the store any more, so it takes all along.
-        return dict, (self._loaded(),)
-
-
-class LazyEvents(Sequence[Event]):
-    """Events, decoded when looked at."""
-
-    def __init__(self, messages: list[bytes]) -> None:
-        self._messages = messages
-        self._events: tuple[Event, ...] | None = None
-
-    def _decoded(self) -> tuple[Event, ...]:
-        if self._events is None:
-            self._events = tuple(base.event_of(each) for each in self._messages)
-        return self._events
-
-    @overload
-    def __getitem__(self, index: int) -> Event: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Event, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
-        return self._decoded()[index]
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def __repr__(self) -> str:
-        return f"<{len(self._messages)} events>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LazyEvents | tuple) and self._decoded() == tuple(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (self._decoded(),)

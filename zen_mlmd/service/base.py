@@ -31,6 +31,7 @@ from zen_mlmd.errors import (
     ZenMlmdError,
 )
 from zen_mlmd.service.check import check_request
+from zen_mlmd.service.edges import LineageEdges
 
 
 class MetadataService(abc.ABC):
@@ -89,10 +90,10 @@ class MetadataService(abc.ABC):
         """
         check_request(method, request)
 
-    def lineage_events(
+    def lineage_edges(
         self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
-    ) -> tuple[list[Any], list[Any]] | None:
-        """Return all events on the way up or down from artifacts, if this service has a quick way to them.
+    ) -> LineageEdges | None:
+        """Return all edges on the way up or down from artifacts, if this service has a quick way to them.
 
         Args:
             artifacts: Where to begin.
@@ -101,7 +102,8 @@ class MetadataService(abc.ABC):
             outputs: Numbers of those that lead out of one.
 
         Returns:
-            The events of each artifact on the way, and those of each execution; None if there is no such way.
+            Each event of `inputs` and `outputs` of each execution on the way, and each of `outputs` of
+            each artifact on the way, once; None if there is no such way.
         """
         del artifacts, upstream, inputs, outputs
         return None

@@ -28,6 +28,7 @@ from zen_mlmd.errors import (
     UnreachableError,
 )
 from zen_mlmd.service.base import UNIMPLEMENTED, MetadataService
+from zen_mlmd.service.edges import LineageEdges
 from zen_mlmd.values import is_plain_text
 
 BATCH: Final = 1000
@@ -228,11 +229,11 @@ class Client:
             events.extend(self.read("GetEventsByExecutionIDs", request).events)
         return events
 
-    def lineage_events(
+    def lineage_edges(
         self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
-    ) -> tuple[list[mlmd.Event], list[mlmd.Event]] | None:
-        """Return all events on the way up or down from artifacts; see `MetadataService.lineage_events`."""
-        return self.service.lineage_events(artifacts, upstream=upstream, inputs=inputs, outputs=outputs)
+    ) -> LineageEdges | None:
+        """Return all edges on the way up or down from artifacts; see `MetadataService.lineage_edges`."""
+        return self.service.lineage_edges(artifacts, upstream=upstream, inputs=inputs, outputs=outputs)
 
     # -- contexts --------------------------------------------------------------------------------
 

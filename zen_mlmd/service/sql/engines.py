@@ -46,6 +46,7 @@ def sqlite_engine(
             creator=lambda: _sqlite_connect(uri),
             pool_size=POOL,
             max_overflow=POOL,
+            **_NO_RESET,
         )
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -63,7 +64,11 @@ def _sqlite_connect(uri: str) -> Any:
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and then writes would meet "busy" at once, without a wait.
     writes = connection.get_execution_options().get("zen_mlmd_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    except connection.dialect.loaded_dbapi.Error as error:  # as SQLAlchemy would raise it, at half its price
+        raise sa.exc.DBAPIError(None, None, error) from None
 
 
 # A server may be told to cut texts and to wrap numbers that do not fit.

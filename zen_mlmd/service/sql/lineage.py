@@ -1,17 +1,18 @@
-"""All events on the way up or down from artifacts, in one recursive query: for walks that go to the end.
+"""All edges on the way up or down from artifacts, in one recursive query: for walks that go to the end.
 
 A walk of calls asks twice for each hop, and waits for each; here the database itself goes from hop to hop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from zen_mlmd.service.sql.edges import read_events
-from zen_mlmd.service.sql.session import BATCH, Session, among
+from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.sql.schema import Schema
+from zen_mlmd.service.sql.session import BATCH, Session, of_ids, sql_of_ids
 
 _ENDLESS = {
     # Of MySQL; MariaDB's own, which cuts a longer one off with a warning.
@@ -22,15 +23,18 @@ _PLAN = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "jit")
 """Of PostgreSQL, which would read a whole table for each hop of a chain."""
 
 
-def lineage_events(
+def lineage_edges(
     session: Session,
     artifacts: Sequence[int],
     *,
     upstream: bool,
     inputs: Collection[int],
     outputs: Collection[int],
-) -> tuple[list[Any], list[Any]]:
-    """Return the events of all artifacts up or down from some, and of all executions on the way.
+) -> LineageEdges:
+    """Return the edges up or down from artifacts; see `MetadataService.lineage_edges`.
+
+    One statement for upstream: whoever made what a step on the way took is on the way, too. Downstream it
+    may not be, and is asked for behind it. Linear time.
 
     Args:
         session: The transaction.
@@ -38,34 +42,61 @@ def lineage_events(
         upstream: Up, to what made them, or down.
         inputs: Numbers of the types of events that lead into a step.
         outputs: Numbers of those that lead out of one.
-
-    Returns:
-        The events of artifacts, of every type, and those of executions.
     """
     _prepare(session)
-    outward, inward = (outputs, inputs) if upstream else (inputs, outputs)
-    statement = _reached(session, outward, inward)
-    nodes: dict[int, None] = dict.fromkeys(artifacts)
-    for start in range(0, len(artifacts), BATCH):
-        some = artifacts[start : start + BATCH]
-        nodes.update((row[0], None) for row in session.connection.execute(statement, {"ids": list(some)}))
-    of_artifacts = read_events(session, "Artifact", nodes)
-    steps = {event.execution_id for event in of_artifacts if event.type in outward}
-    return of_artifacts, read_events(session, "Execution", steps)
+    into, out = _numbers(inputs), _numbers(outputs)
+    found = LineageEdges()
+    walk = session.schema.made(_walk, *((out, into) if upstream else (into, out)))
+    session.ask_of_ids([(walk, found.extend)], artifacts)
+    if not upstream:
+        made = {artifact: None for artifact, _, kind in found if kind in outputs}
+        producers = session.schema.made(_events_of_artifacts, out)
+        session.ask_of_ids([(producers, found.extend)], list({**dict.fromkeys(artifacts), **made}))
+    is_once = upstream and len(artifacts) <= BATCH
+    return found if is_once else LineageEdges(dict.fromkeys(found))
 
 
-def _reached(session: Session, outward: Collection[int], inward: Collection[int]) -> sa.Select[Any]:
-    event = session.schema.table("Event")
-    node = session.schema.table("Artifact")
-    walk = sa.select(node.c.id.label("artifact_id")).where(among(node.c.id)).cte("walk", recursive=True)
-    out, into = event.alias("o"), event.alias("i")
-    walk = walk.union(
-        sa.select(into.c.artifact_id)
-        .select_from(walk)
-        .join(out, sa.and_(out.c.artifact_id == walk.c.artifact_id, out.c.type.in_(sorted(outward))))
-        .join(into, sa.and_(into.c.execution_id == out.c.execution_id, into.c.type.in_(sorted(inward))))
+_LAST: Final = ("artifact_id", "execution_id", "type")
+
+
+def _walk(schema: Schema, outward: str, inward: str) -> str:
+    """Go from step to step: all events of those that are met.
+
+    Among them are outputs that nobody on the way took: to leave them out takes longer than to read them.
+    """
+    event = schema.table("Event")
+    first, into, out, last = (event.alias(name) for name in ("f", "i", "o", "l"))
+    walk = (
+        sa.select(first.c.execution_id)
+        .where(of_ids(first.c.artifact_id), _is_one_of(first.c.type, outward))
+        .cte("walk", recursive=True)
     )
-    return sa.select(walk.c.artifact_id)
+    walk = walk.union(
+        sa.select(out.c.execution_id)
+        .select_from(walk)
+        .join(into, sa.and_(into.c.execution_id == walk.c.execution_id, _is_one_of(into.c.type, inward)))
+        .join(out, sa.and_(out.c.artifact_id == into.c.artifact_id, _is_one_of(out.c.type, outward)))
+    )
+    of_walk = sa.and_(
+        last.c.execution_id == walk.c.execution_id, _is_one_of(last.c.type, f"{outward}, {inward}")
+    )
+    return sql_of_ids(
+        schema, sa.select(*(last.c[each] for each in _LAST)).select_from(walk).join(last, of_walk)
+    )
+
+
+def _events_of_artifacts(schema: Schema, types: str) -> str:
+    event = schema.table("Event").c
+    select = sa.select(*(event[each] for each in _LAST))
+    return sql_of_ids(schema, select.where(of_ids(event.artifact_id), _is_one_of(event.type, types)))
+
+
+def _is_one_of(column: sa.ColumnElement[Any], numbers: str) -> sa.ColumnElement[bool]:
+    return column.in_(sa.text(numbers))
+
+
+def _numbers(types: Iterable[int]) -> str:
+    return ", ".join(str(int(each)) for each in sorted(types)) or "NULL"
 
 
 def _prepare(session: Session) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from zen_mlmd.errors import ConnectionFailedError, ContentionError, GrantMissingError, SchemaVersionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import Limits, check_request
+from zen_mlmd.service.edges import LineageEdges
 from zen_mlmd.service.sql import (
     edge_writing,
     edges,
@@ -25,7 +26,7 @@ from zen_mlmd.service.sql import (
 from zen_mlmd.service.sql.database import Database
 from zen_mlmd.service.sql.deleting import delete_nodes
 from zen_mlmd.service.sql.limits import limits_of, narrowest
-from zen_mlmd.service.sql.lineage import lineage_events
+from zen_mlmd.service.sql.lineage import lineage_edges
 from zen_mlmd.service.sql.migrate import migrate
 from zen_mlmd.service.sql.refusals import TooLargeError
 from zen_mlmd.service.sql.schema import SCHEMA_VERSION, Schema
@@ -130,12 +131,12 @@ class SqlService(base.MetadataService):
         """Refuse what this database cannot keep; see `MetadataService.check`."""
         check_request(method, request, self.limits, to_native=False)
 
-    def lineage_events(
+    def lineage_edges(
         self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
-    ) -> tuple[list[Any], list[Any]] | None:
-        """Return events; see `MetadataService.lineage_events`."""
+    ) -> LineageEdges | None:
+        """Return edges; see `MetadataService.lineage_edges`."""
         return self._database.read(
-            lambda session: lineage_events(
+            lambda session: lineage_edges(
                 session, artifacts, upstream=upstream, inputs=inputs, outputs=outputs
             )
         )

@@ -189,7 +189,7 @@ def types_of_ids(
             unknown.append(each)
         else:
             known[each] = stored
-    for stored in read_types(session, node, "id", unknown):
+    for stored in read_types(session, node, "id", unknown) if unknown else ():
         session.learn_type(node, stored.id, stored)
         known[stored.id] = stored
     return known
