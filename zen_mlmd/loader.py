@@ -47,6 +47,9 @@ _FIRST_RUNS = 8
 _PAGES = 3
 """So many pages are read after the first; who goes on after those gets all others in one call."""
 
+_RUNS_BEFORE = 50
+"""So many runs are looked through for the last one in which a step was run."""
+
 _MOST_RUNS = 1000
 """No list has more runs than this."""
 
@@ -299,11 +302,23 @@ class Loader:
         executions = self.client.executions_of_context(context.id) if context else []
         return sorted(self._steps(executions, None), key=lambda each: -each.id)
 
-    def steps_of_node(self, pipeline: str, step: str) -> list[StepRun]:
-        """Return all runs of one step of a pipeline, oldest first."""
-        node = self.client.context(tfx.NODE, f"{pipeline}.{step}")
-        executions = self.client.executions_of_context(node.id) if node else []
-        return sorted(self._steps(executions, [pipeline]), key=lambda each: each.id)
+    def earlier_steps(self, run: PipelineRun, name: str, key: str) -> list[StepRun]:
+        """Return runs of one step of a pipeline, other ones than in this run among them.
+
+        Where MLMD has a context for the step over all runs, all of them, in two calls. Where it has none
+        the runs before this one are looked through, back to one in which the step was run to its end.
+        """
+        node = registry.named(run.dialect).NODE
+        if node:
+            context = self.client.context(node, f"{run.pipeline}.{name}")
+            executions = self.client.executions_of_context(context.id) if context else []
+            return self._steps(executions, [run.pipeline])
+        earlier = (each for page in self.newest_runs(run.pipeline) for each in page if each.id < run.id)
+        for each in islice(earlier, _RUNS_BEFORE):
+            found = [step for step in self.whole([each])[each.id].steps if step.key == key]
+            if any(step.status is Status.COMPLETED for step in found):
+                return found
+        return []
 
     def _steps(self, executions: Sequence[mlmd.Execution], pipelines: list[str] | None) -> list[StepRun]:
         steps = [self._step(each) for each in executions]
@@ -401,14 +416,27 @@ class Loader:
         steps = {each.id: self._step(each) for each in self.client.executions(doubtful).values()}
         return {artifact: _earliest(made, steps) for artifact, made in makers.items()}
 
+    # -- what is no data -------------------------------------------------------------------------
+
+    def has_groups(self) -> bool:
+        """Tell whether the store may hold groups of steps."""
+        return not registry.GROUP_TYPES.isdisjoint(self.client.type_names("execution"))
+
+    def may_be_aside(self, message: mlmd.Event) -> bool:
+        """Tell whether an event's names are such as logs and conditions have; its step tells for sure."""
+        names = [text(part.key) for part in message.path.steps if part.WhichOneof("value") == "key"]
+        return bool(names) and all(each.startswith(registry.ASIDE) for each in names)
+
+    def roles(self, step: StepRun, message: mlmd.Event, *, taken: bool) -> set[str]:
+        """Return what the inputs (`taken`) or outputs of an event are for, beside the data that flows."""
+        return {registry.role(step.dialect, each.name, taken=taken) for each in event(message).slots}
+
     def _artifact(self, node: mlmd.Artifact) -> Artifact:
         kind = self.client.type_of("artifact", node.type_id)
         return registry.of_artifact(node, kind).artifact(node, kind)
 
 
-def slots(
-    step: StepRun, events: Iterable[Event], *, taken: bool, hide: bool = True
-) -> dict[str, list[int]]:
+def slots(step: StepRun, events: Iterable[Event], *, taken: bool, hide: bool = True) -> dict[str, list[int]]:
     """Return the artifacts of a step's inputs (`taken`) or outputs by name, each list in order.
 
     Args:
