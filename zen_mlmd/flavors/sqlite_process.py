@@ -99,10 +99,16 @@ class SqliteProcessService(base.MetadataService):
                 return self._exchange(method, data)
 
     def delete(
-        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+        self,
+        *,
+        executions: Sequence[int] = (),
+        artifacts: Sequence[int] = (),
+        contexts: Sequence[int] = (),
+        even_used: bool = False,
     ) -> dict[str, int]:
         """Delete nodes; see `MetadataService.delete`."""
-        wish = {"executions": list(executions), "artifacts": list(artifacts), "contexts": list(contexts)}
+        nodes = {"executions": list(executions), "artifacts": list(artifacts), "contexts": list(contexts)}
+        wish = {**nodes, "even_used": even_used}
         with self._lock:
             gone: dict[str, int] = json.loads(self._exchange(_DELETE, json.dumps(wish).encode()))
         return gone

@@ -117,11 +117,17 @@ class MetadataService(abc.ABC):
         return None
 
     def delete(
-        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+        self,
+        *,
+        executions: Sequence[int] = (),
+        artifacts: Sequence[int] = (),
+        contexts: Sequence[int] = (),
+        even_used: bool = False,
     ) -> dict[str, int]:
         """Delete nodes with all that hangs on them, in one transaction: all of it, or nothing.
 
-        Artifacts that still have events then, and contexts that still have executions or children, stay.
+        Artifacts that still have events then stay, unless they are to go `even_used`, with those events;
+        contexts that still have executions or children stay.
 
         Returns:
             How many were deleted, by "executions", "artifacts" and "contexts".
@@ -129,7 +135,7 @@ class MetadataService(abc.ABC):
         Raises:
             UsageError: Only the SQL service can.
         """
-        del executions, artifacts, contexts
+        del executions, artifacts, contexts, even_used
         raise UsageError(
             f"{self.location}: ml-metadata deletes nothing; only the SQL service does",
             hint="open the database itself with service=sql: mysql://user@host/db, sqlite:///x.db?service=sql",

@@ -148,13 +148,22 @@ class SqlService(base.MetadataService):
         )
 
     def delete(
-        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+        self,
+        *,
+        executions: Sequence[int] = (),
+        artifacts: Sequence[int] = (),
+        contexts: Sequence[int] = (),
+        even_used: bool = False,
     ) -> dict[str, int]:
         """Delete nodes; see `MetadataService.delete`."""
         self._refuse_writes()
         return self._database.write(
             lambda session: delete_nodes(
-                session, executions=executions, artifacts=artifacts, contexts=contexts
+                session,
+                executions=executions,
+                artifacts=artifacts,
+                contexts=contexts,
+                even_used=even_used,
             )
         )
 
