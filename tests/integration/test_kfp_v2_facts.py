@@ -184,7 +184,7 @@ def test_a_name_is_enough_where_only_one_step_has_it(store: Store) -> None:
     run = store.get_run(FRESH)
 
     assert run.steps["evaluate"].key == "train-sub/evaluate"
-    with pytest.raises(UsageError, match="3 steps of run .* are named 'trial'") as caught:
+    with pytest.raises(UsageError, match=r"3 steps of run .* are named 'trial'") as caught:
         run.get_step("trial")
     assert "for-loop-2[0]/trial" in caught.value.hint
     assert "trial" not in run.steps
