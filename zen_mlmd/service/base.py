@@ -91,7 +91,13 @@ class MetadataService(abc.ABC):
         check_request(method, request)
 
     def lineage_edges(
-        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+        self,
+        artifacts: Sequence[int],
+        *,
+        upstream: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        barred: Sequence[str] = (),
     ) -> LineageEdges | None:
         """Return all edges on the way up or down from artifacts, if this service has a quick way to them.
 
@@ -100,12 +106,14 @@ class MetadataService(abc.ABC):
             upstream: Up, to what made them, or down.
             inputs: Numbers of the types of events that lead into a step.
             outputs: Numbers of those that lead out of one.
+            barred: Beginnings of names of inputs and outputs: where an event of the store has such a
+                name, there is no quick way.
 
         Returns:
             Each event of `inputs` and `outputs` of each execution on the way, and each of `outputs` of
             each artifact on the way, once; None if there is no such way.
         """
-        del artifacts, upstream, inputs, outputs
+        del artifacts, upstream, inputs, outputs, barred
         return None
 
     def delete(

@@ -230,10 +230,18 @@ class Client:
         return events
 
     def lineage_edges(
-        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+        self,
+        artifacts: Sequence[int],
+        *,
+        upstream: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        barred: Sequence[str] = (),
     ) -> LineageEdges | None:
         """Return all edges on the way up or down from artifacts; see `MetadataService.lineage_edges`."""
-        return self.service.lineage_edges(artifacts, upstream=upstream, inputs=inputs, outputs=outputs)
+        return self.service.lineage_edges(
+            artifacts, upstream=upstream, inputs=inputs, outputs=outputs, barred=barred
+        )
 
     # -- contexts --------------------------------------------------------------------------------
 

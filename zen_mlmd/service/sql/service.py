@@ -132,12 +132,18 @@ class SqlService(base.MetadataService):
         check_request(method, request, self.limits, to_native=False)
 
     def lineage_edges(
-        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+        self,
+        artifacts: Sequence[int],
+        *,
+        upstream: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        barred: Sequence[str] = (),
     ) -> LineageEdges | None:
         """Return edges; see `MetadataService.lineage_edges`."""
         return self._database.read(
             lambda session: lineage_edges(
-                session, artifacts, upstream=upstream, inputs=inputs, outputs=outputs
+                session, artifacts, upstream=upstream, inputs=inputs, outputs=outputs, barred=barred
             )
         )
 
