@@ -52,7 +52,9 @@ def prune(
     uris: Path | None,
     yes: bool,
 ) -> None:
-    """Delete old runs, or steps alone, and what they alone made; or artifacts that no step has.
+    """Delete old runs, steps or artifacts, with what they alone made.
+
+    Steps leave their run. Of artifacts, those go that no step has.
 
     Without --yes it only says which. A run that has not ended stays with its steps, and so does what made
     artifacts that something else uses that stays. Payloads are left where they are: --uris tells where that
