@@ -35,9 +35,9 @@ def open_store(
     """Open a metadata store.
 
     Args:
-        where: A URL (`sqlite:///metadata.db`, `mysql://user@host/metadb`, `kubeflow://host:8080`), the path
-            of an SQLite file, or a flavor's config. By default the active store: `ZEN_MLMD_STORE`, or
-            an SQLite file of this user's.
+        where: The name of a registered store, a URL (`sqlite:///metadata.db`, `mysql://user@host/metadb`,
+            `kubeflow://host:8080`), the path of an SQLite file, or a flavor's config. By default that of
+            the active stack.
         create: Make a MySQL database that is not there yet, or MLMD's tables beside others in it.
             A missing SQLite file is made in any case.
         upgrade: Let ml-metadata migrate an older schema, in place and for ever.
@@ -46,12 +46,16 @@ def open_store(
         ConfigError: `where` means no store.
         ConnectionFailedError: One of its kinds, each with a remedy.
     """
-    if where is None:
-        from zen_mlmd.stack import active_config
-
-        where = active_config()
-    config = where if isinstance(where, StoreConfig) else config_from_url(where)
+    config = where if isinstance(where, StoreConfig) else _config(where)
     return Store(config, Client(config.open_service(create=create, upgrade=upgrade), wait_s=config.wait_s))
+
+
+def _config(where: str | Path | None) -> StoreConfig:
+    from zen_mlmd.stack import active_config, config_named
+
+    if where is None:
+        return active_config()
+    return config_named(where) if isinstance(where, str) else config_from_url(where)
 
 
 class Store:

@@ -8,13 +8,13 @@ import pytest
 
 import zen_mlmd as zm
 from zen_mlmd.errors import ConfigError
-from zen_mlmd.stack import active_artifacts, active_store
+from zen_mlmd.stack import active_artifacts, active_config
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZEN_MLMD_STORE", raising=False)
-    monkeypatch.delenv("ZEN_MLMD_ARTIFACTS", raising=False)
+    monkeypatch.delenv("ZEN_MLMD_ARTIFACT_STORE", raising=False)
 
 
 def at_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
@@ -33,7 +33,7 @@ def test_any_home_holds_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_home_that_cannot_be_made_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     at_home(monkeypatch, tmp_path / "file")
-    for ask in (active_store, active_artifacts, zm.open_store):
+    for ask in (active_config, active_artifacts, zm.open_store):
         with pytest.raises(ConfigError, match="cannot be made: Not a directory") as caught:
             ask()
         assert "ZEN_MLMD_STORE" in caught.value.hint
@@ -54,7 +54,7 @@ def test_the_environment_says_where_payloads_and_metadata_go(
 ) -> None:
     at_home(monkeypatch, tmp_path / "home")
     monkeypatch.setenv("ZEN_MLMD_STORE", str(tmp_path / "m.db"))
-    monkeypatch.setenv("ZEN_MLMD_ARTIFACTS", str(tmp_path / "kept"))
+    monkeypatch.setenv("ZEN_MLMD_ARTIFACT_STORE", str(tmp_path / "kept"))
     output = making()["make"].output
     assert Path(output.uri).is_relative_to(tmp_path / "kept")
     assert output.read() == 1

@@ -1,9 +1,10 @@
-"""`zen-mlmd metadata-store`: flavors, and migrating a database."""
+"""`zen-mlmd metadata-store`, `artifact-store`, `orchestrator`: components by name, and flavors."""
 
 from __future__ import annotations
 
 import click
 
+from zen_mlmd.cli.components import add_commands
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_rows
 from zen_mlmd.cli.upkeep import migrate
@@ -24,7 +25,24 @@ def metadata_store() -> None:
     """Metadata stores: their flavors, migrating them."""
 
 
+add_commands(metadata_store, "metadata_store")
 metadata_store.add_command(migrate)
+
+
+@click.group()
+def artifact_store() -> None:
+    """Artifact stores: where payloads are kept."""
+
+
+add_commands(artifact_store, "artifact_store")
+
+
+@click.group()
+def orchestrator() -> None:
+    """Orchestrators: what runs the steps of a pipeline."""
+
+
+add_commands(orchestrator, "orchestrator")
 
 
 @metadata_store.group()

@@ -76,11 +76,10 @@ def chosen_config() -> StoreConfig:
     Raises:
         ConfigError: What was chosen means no store.
     """
-    from zen_mlmd.flavors import config_from_url
-    from zen_mlmd.stack import active_config
+    from zen_mlmd.stack import active_config, config_named
 
     chosen = click.get_current_context().meta.get(_STORE)
-    return active_config() if chosen is None else config_from_url(chosen)
+    return active_config() if chosen is None else config_named(chosen)
 
 
 def open_to_read() -> Store:

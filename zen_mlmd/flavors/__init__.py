@@ -4,7 +4,7 @@ from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.flavors.kubeflow import KubeflowConfig
 from zen_mlmd.flavors.mysql import MysqlConfig
 from zen_mlmd.flavors.postgresql import PostgresqlConfig
-from zen_mlmd.flavors.registry import FLAVORS, config_from_url
+from zen_mlmd.flavors.registry import FLAVORS, config_from_url, installed_flavors, load_flavor
 from zen_mlmd.flavors.sqlite import SqliteConfig
 
 __all__ = [
@@ -15,4 +15,6 @@ __all__ = [
     "SqliteConfig",
     "StoreConfig",
     "config_from_url",
+    "installed_flavors",
+    "load_flavor",
 ]

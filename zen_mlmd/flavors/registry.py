@@ -1,9 +1,17 @@
-"""The flavors there are, and which one a URL means."""
+"""The flavors there are, and which one a URL means.
+
+An installed package offers a flavor of its own by an entry point of the group
+`zen_mlmd.metadata_store_flavors` (`name = "package.module:Class"`).
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from zen_mlmd.errors import ConfigError
@@ -17,6 +25,9 @@ FLAVORS: dict[str, type[StoreConfig]] = {
     config.flavor: config for config in (SqliteConfig, MysqlConfig, PostgresqlConfig, KubeflowConfig)
 }
 
+ENTRY_POINTS: Final = "zen_mlmd.metadata_store_flavors"
+
+_BUILT_IN = frozenset(FLAVORS)
 _SCHEMES = {scheme: config for config in FLAVORS.values() for scheme in config.schemes}
 _PASSWORD = re.compile(r":.*@", re.DOTALL)
 _EXAMPLES = (
@@ -47,12 +58,81 @@ def config_from_url(url: str | Path) -> StoreConfig:
             )
         return SqliteConfig.checked(path=text)
     parts, options = _split(text)
+    if parts.scheme not in _SCHEMES:
+        installed_flavors()
     config = _SCHEMES.get(parts.scheme)
     if config is None:
         raise ConfigError(f"no flavor has URLs of scheme {parts.scheme!r}", hint=f"known are: {_EXAMPLES}")
     if config is not SqliteConfig and "@" in parts.path + parts.query:
         raise _unreadable()  # the end of a password with a slash or question mark in it
     return config.from_url(parts, options)
+
+
+def load_flavor(source: str) -> type[StoreConfig]:
+    """Return the class of a custom flavor, which is known from then on by its name and its schemes.
+
+    Args:
+        source: `package.module.Class`.
+
+    Raises:
+        ConfigError: It cannot be imported, is no flavor, or has the name or a scheme of another.
+    """
+    module_name, _, class_name = source.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name) if module_name else None
+    except Exception as error:
+        raise ConfigError(
+            f"the flavor {source} cannot be imported: {type(error).__name__}",
+            hint="give package.module.Class of a class that can be imported here",
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, StoreConfig)):
+        raise ConfigError(
+            f"{source} is no flavor of metadata store",
+            hint="give package.module.Class of a subclass of zen_mlmd.flavors.StoreConfig",
+        )
+    missing = sorted(found.__abstractmethods__) + [
+        name for name in ("flavor", "schemes") if not getattr(found, name, None)
+    ]
+    if missing:
+        raise ConfigError(f"{source} lacks {', '.join(missing)}", hint="a flavor defines them all")
+    _add(found, source)
+    return found
+
+
+@functools.cache
+def installed_flavors() -> dict[str, str]:
+    """Load the flavors that installed packages offer; return what is wrong with those that cannot be."""
+    told = {point.name: _fault(point.value) for point in entry_points(group=ENTRY_POINTS)}
+    return {name: fault for name, fault in told.items() if fault}
+
+
+def _fault(source: str) -> str:
+    try:
+        load_flavor(source)
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
+def _add(config: type[StoreConfig], source: str) -> None:
+    same = FLAVORS.get(config.flavor)
+    if config.flavor in _BUILT_IN or (same is not None and _name(same) != _name(config)):
+        raise ConfigError(
+            f"{source}: there is a flavor {config.flavor!r} already", hint="give it another name"
+        )
+    for scheme in config.schemes:
+        other = _SCHEMES.get(scheme)
+        if other is not None and _name(other) != _name(config):
+            raise ConfigError(
+                f"{source}: URLs of scheme {scheme!r} are of the flavor {other.flavor}",
+                hint="give it other schemes",
+            )
+    FLAVORS[config.flavor] = config
+    _SCHEMES.update(dict.fromkeys(config.schemes, config))
+
+
+def _name(config: type[StoreConfig]) -> str:
+    return f"{config.__module__}.{config.__qualname__}"
 
 
 def _split(text: str) -> tuple[SplitResult, dict[str, str]]:

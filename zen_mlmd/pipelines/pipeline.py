@@ -15,7 +15,7 @@ from zen_mlmd.pipelines.draft import Draft, Handle, Node, draft, kept
 from zen_mlmd.pipelines.functions import check_function
 from zen_mlmd.pipelines.runner import LocalRunner
 from zen_mlmd.reading.runs import PipelineRunView
-from zen_mlmd.stack import active_artifacts
+from zen_mlmd.stack import active_artifacts, active_max_parallel
 from zen_mlmd.store import Store, open_store
 
 
@@ -28,7 +28,8 @@ class RunOptions:
         enable_cache: False to run every step.
         store: Where it is recorded: a store, a URL, or None for the active one.
         artifacts: Root of the artifact store; the active one if None.
-        max_parallel: How many independent steps may run at once, in threads.
+        max_parallel: How many independent steps may run at once, in threads; what the active
+            orchestrator has if None.
         registry: The materializers.
     """
 
@@ -36,11 +37,12 @@ class RunOptions:
     enable_cache: bool = True
     store: Store | str | Path | None = None
     artifacts: str | Path | None = None
-    max_parallel: int = 1
+    max_parallel: int | None = None
     registry: MaterializerRegistry | None = None
 
     def __post_init__(self) -> None:
-        if type(self.max_parallel) is not int or self.max_parallel < 1:
+        at_once = 1 if self.max_parallel is None else self.max_parallel
+        if type(at_once) is not int or at_once < 1:
             raise UsageError(
                 "max_parallel is not a number from 1 on", hint="give how many steps may run at once"
             )
@@ -137,7 +139,7 @@ class Pipeline:
                 registry=options.registry or default_registry(),
                 run=run,
                 enable_cache=options.enable_cache,
-                max_parallel=options.max_parallel,
+                max_parallel=options.max_parallel or active_max_parallel(),
             ).run_all(nodes)
         return store.get_run(run.name)
 

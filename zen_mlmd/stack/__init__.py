@@ -1,65 +1,55 @@
-"""Which store and which folder are the active ones: the environment, or this user's own.
+"""Which store, artifact store and orchestrator are in force: what a person keeps, and the environment.
 
-ZEN_MLMD_STORE          a store's URL; by default an SQLite file in the user's data folder
-ZEN_MLMD_STORE_<FIELD>  a setting of that store, which counts before the URL's: PASSWORD, TOKEN, CA, ...
-ZEN_MLMD_ARTIFACTS      where payloads are kept; by default a folder beside that file
+The public names are loaded when they are first used: to list what is kept takes no flavor.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from urllib.parse import quote
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import platformdirs
+if TYPE_CHECKING:
+    from zen_mlmd.stack.active import (
+        ActiveStack,
+        active_artifacts,
+        active_config,
+        active_max_parallel,
+        config_named,
+    )
+    from zen_mlmd.stack.named import Component, Components
+    from zen_mlmd.stack.settings import Settings, make_project
+    from zen_mlmd.stack.stacks import Stack, Stacks
 
-from zen_mlmd.errors import ConfigError
-from zen_mlmd.flavors import StoreConfig, config_from_url
+_HOME = {
+    "ActiveStack": "active",
+    "Component": "named",
+    "Components": "named",
+    "Settings": "settings",
+    "Stack": "stacks",
+    "Stacks": "stacks",
+    "active_artifacts": "active",
+    "active_config": "active",
+    "active_max_parallel": "active",
+    "config_named": "active",
+    "make_project": "settings",
+}
 
-STORE_VARIABLE = "ZEN_MLMD_STORE"
-ARTIFACTS_VARIABLE = "ZEN_MLMD_ARTIFACTS"
-
-
-def active_store() -> str:
-    """Return the URL of the active store; the folder of the default one is made.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    url = os.environ.get(STORE_VARIABLE)
-    if url:
-        return url
-    return f"sqlite:////{quote(str(_home() / 'metadata.db').lstrip('/'))}"
-
-
-def active_config() -> StoreConfig:
-    """Return the config of the active store.
-
-    Raises:
-        ConfigError: Its URL means no store, or a setting is wrong; the message quotes neither.
-    """
-    config = config_from_url(active_store())
-    names = {f"{STORE_VARIABLE}_{name.upper()}": name for name in type(config).model_fields}
-    given = {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}
-    return type(config).checked(**{**dict(config), **given}) if given else config
-
-
-def active_artifacts() -> str:
-    """Return the root of the active artifact store.
-
-    Raises:
-        ConfigError: The folder of the default one cannot be made.
-    """
-    return os.environ.get(ARTIFACTS_VARIABLE) or str(_home() / "artifacts")
+__all__ = [
+    "ActiveStack",
+    "Component",
+    "Components",
+    "Settings",
+    "Stack",
+    "Stacks",
+    "active_artifacts",
+    "active_config",
+    "active_max_parallel",
+    "config_named",
+    "make_project",
+]
 
 
-def _home() -> Path:
-    home = Path(platformdirs.user_data_dir("zen_mlmd"))
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"{home}: your data folder cannot be made: {error.strerror}",
-            hint=f"name other places in {STORE_VARIABLE} and {ARTIFACTS_VARIABLE}",
-        ) from error
-    return home
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"zen_mlmd.stack.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,316 @@
+"""The commands that each kind of component has: `zen-mlmd metadata-store register` and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zen_mlmd.cli.options import output_option
+from zen_mlmd.cli.output import Column, note, print_data, print_facts, print_rows
+from zen_mlmd.errors import ConfigError
+from zen_mlmd.stack.words import Kind, title
+
+if TYPE_CHECKING:
+    from zen_mlmd.stack.components import ConfigClass
+    from zen_mlmd.stack.named import Component
+
+FIELDS = ("name", "flavor", "active", "settings", "scope")
+
+_SETTINGS_HELP = (
+    "Its settings are options: `--flavor mysql --help` lists those of a flavor. A value may be a reference,"
+    " ${env:NAME}, ${file:PATH}, ${keyring:SERVICE/USER} or ${secret:NAME}; `@PATH` is what a file holds."
+    " A secret that is given in clear is kept in a file of its own."
+)
+
+
+class FlavorCommand(click.Command):
+    """A command whose options are the settings of a flavor, which its own arguments name.
+
+    Attributes:
+        kind: The kind of component.
+        of_name: Whether the flavor is that of the component NAME, rather than of `--flavor`.
+    """
+
+    def __init__(self, *args: Any, kind: Kind, of_name: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kind: Kind = kind
+        self.of_name = of_name
+        self._own = list(self.params)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Learn which flavor is meant, and read the arguments with its settings as options."""
+        flavor = self._flavor(args)
+        self.params = list(self._own)
+        if flavor:
+            config = _config_class(self.kind, flavor)
+            self.params += [_option(config, name) for name in config.model_fields]
+        return super().parse_args(ctx, [_from_file(each) for each in args])
+
+    def _flavor(self, args: list[str]) -> str:
+        if self.of_name:
+            name = next((each for each in args if not each.startswith("-")), "")
+            found = _components(self.kind).find(name) if name else None
+            return found.flavor if found else ""
+        for place, each in enumerate(args):
+            if each in ("--flavor", "-f"):
+                return args[place + 1] if place + 1 < len(args) else ""
+            if each.startswith("--flavor="):
+                return each.partition("=")[2]
+        return ""
+
+
+def add_commands(group: click.Group, kind: Kind) -> None:
+    """Add the commands of a kind of component to its group."""
+    for make in (_register, _list, _describe, _get, _update, _rename, _delete, _remove_attribute, _copy):
+        group.add_command(make(kind))
+
+
+def _register(kind: Kind) -> click.Command:
+    @click.pass_context
+    def register(ctx: click.Context, /, name: str, flavor: str, scope: Any, **fields: Any) -> None:
+        given = {key: value for key, value in _given(ctx, fields).items() if key != "url"}
+        if fields.get("url"):
+            given = {**_fields_of_url(flavor, fields["url"]), **given}
+        kept = _components(kind).register(name, flavor, given, scope=scope or "user")
+        note(f"{title(kind)} {name!r} is registered in the {kept.scope} settings")
+
+    params: list[click.Parameter] = [
+        click.Argument(["name"]),
+        click.Option(
+            ["-f", "--flavor"], required=True, help="Its flavor, which decides what else may be set."
+        ),
+        click.Option(["--project", "scope"], flag_value="project", help="Keep it in the project's settings."),
+    ]
+    if kind == "metadata_store":
+        params.append(click.Option(["--url"], metavar="URL", help="Its settings, as a URL."))
+    return FlavorCommand(
+        "register",
+        params=params,
+        callback=register,
+        kind=kind,
+        of_name=False,
+        help=f"Keep a {title(kind)} under a NAME.\n\n{_SETTINGS_HELP}\n\n"
+        f"In Python: zen_mlmd.stack.Components(Settings(), {kind!r}).register(...)",
+    )
+
+
+def _list(kind: Kind) -> click.Command:
+    @click.command("list", help=f"List the {title(kind)}s.")
+    @output_option
+    def list_components(output: str) -> None:
+        rows = [_row(each, kind) for each in _components(kind).all()]
+        columns = [
+            Column("name", "name", whole=True),
+            Column("flavor", "flavor", whole=True),
+            Column("active", "active", whole=True, text=lambda value: "*" if value else ""),
+            Column("settings", "settings", text=_brief),
+        ]
+        print_rows(rows, output, fields=FIELDS, columns=columns)
+
+    return list_components
+
+
+def _describe(kind: Kind) -> click.Command:
+    @click.command("describe", help=f"Show a {title(kind)}, by default that of the active stack.")
+    @click.argument("name", required=False)
+    @output_option
+    def describe(name: str | None, output: str) -> None:
+        _print(_row(_components(kind).get(name or _active(kind)), kind), output)
+
+    return describe
+
+
+def _get(kind: Kind) -> click.Command:
+    @click.command("get", help=f"Print the name of the active stack's {title(kind)}.")
+    def get() -> None:
+        click.echo(_active(kind))
+
+    return get
+
+
+def _update(kind: Kind) -> click.Command:
+    @click.pass_context
+    def update(ctx: click.Context, /, name: str, **fields: Any) -> None:
+        given = _given(ctx, fields)
+        if not given:
+            raise click.UsageError("nothing was given to change; `update NAME --help` lists the settings")
+        _components(kind).update(name, given)
+        note(f"{title(kind)} {name!r} is changed")
+
+    return FlavorCommand(
+        "update",
+        params=[click.Argument(["name"])],
+        callback=update,
+        kind=kind,
+        of_name=True,
+        help=f"Change settings of a {title(kind)}.",
+    )
+
+
+def _rename(kind: Kind) -> click.Command:
+    @click.command("rename", help=f"Give a {title(kind)} another name, also in the stacks that have it.")
+    @click.argument("name")
+    @click.argument("new")
+    def rename(name: str, new: str) -> None:
+        _components(kind).rename(name, new)
+        note(f"{title(kind)} {name!r} is {new!r} now")
+
+    return rename
+
+
+def _delete(kind: Kind) -> click.Command:
+    @click.command("delete", help=f"Forget a {title(kind)}; what it names is not touched.")
+    @click.argument("name")
+    def delete(name: str) -> None:
+        _components(kind).delete(name)
+        note(f"{title(kind)} {name!r} is forgotten; its data are where they were")
+
+    return delete
+
+
+def _remove_attribute(kind: Kind) -> click.Command:
+    @click.command(
+        "remove-attribute",
+        help=f"Take settings of a {title(kind)} away, so that the flavor's defaults count.",
+        context_settings={"ignore_unknown_options": True},
+    )
+    @click.argument("name")
+    @click.argument("settings", nargs=-1, required=True, metavar="SETTING...")
+    def remove_attribute(name: str, settings: tuple[str, ...]) -> None:
+        names = [each.removeprefix("--").replace("-", "_") for each in settings]
+        _components(kind).update(name, dict.fromkeys(names))
+        note(f"{title(kind)} {name!r} is changed")
+
+    return remove_attribute
+
+
+def _copy(kind: Kind) -> click.Command:
+    @click.command(
+        "copy", help=f"Keep the settings of a {title(kind)} under another name or in another profile."
+    )
+    @click.argument("name")
+    @click.argument("new")
+    @click.option(
+        "--from", "source", metavar="PROFILE", help="The profile it is in, if not the one in force."
+    )
+    @click.option("--to", "target", metavar="PROFILE", help="The profile it goes to.")
+    def copy(name: str, new: str, source: str | None, target: str | None) -> None:
+        from zen_mlmd.stack.named import Components
+        from zen_mlmd.stack.settings import Settings
+
+        settings = Settings()
+        origin = settings.in_profile(source) if source else settings
+        Components(origin, kind).copy(name, new, to=settings.in_profile(target) if target else settings)
+        note(f"{title(kind)} {new!r} has the settings of {name!r}")
+
+    return copy
+
+
+def _components(kind: Kind) -> Any:
+    from zen_mlmd.stack.named import Components
+    from zen_mlmd.stack.settings import Settings
+
+    return Components(Settings(), kind)
+
+
+def _active(kind: Kind) -> str:
+    from zen_mlmd.stack.settings import Settings
+    from zen_mlmd.stack.stacks import component_in_force
+
+    return component_in_force(Settings(), kind)
+
+
+def _row(component: Component, kind: Kind) -> dict[str, Any]:
+    return {
+        "name": component.name,
+        "flavor": component.flavor,
+        "active": component.name == _active(kind),
+        "settings": dict(component.fields),
+        "scope": component.scope or "built in",
+    }
+
+
+def _print(facts: Mapping[str, Any], output: str) -> None:
+    if output == "table":
+        print_facts(facts)
+    elif output == "csv":
+        print_rows([facts], output, fields=FIELDS, columns=[])
+    else:
+        print_data(facts, output)
+
+
+def _brief(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def _config_class(kind: Kind, flavor: str) -> ConfigClass:
+    from zen_mlmd.stack.components import flavor_named
+    from zen_mlmd.stack.settings import Settings
+
+    return flavor_named(kind, flavor, Settings().custom_flavors())
+
+
+def _option(config: ConfigClass, name: str) -> click.Option:
+    """Return the option of a setting, `--ssl-ca` and `--ssl_ca`."""
+    from zen_mlmd.stack.components import is_secret
+
+    field = config.model_fields[name]
+    dashed = name.replace("_", "-")
+    names = [f"--{dashed}"] if dashed == name else [f"--{dashed}", f"--{name}"]
+    if field.annotation is bool:
+        return click.Option([*(f"{each}/--no-{each[2:]}" for each in names), name], default=None)
+    default = (
+        "" if field.is_required() or is_secret(config, name) else field.get_default(call_default_factory=True)
+    )
+    text = (
+        "required"
+        if field.is_required()
+        else (f"default: {default}" if default not in ("", None, {}) else None)
+    )
+    if "dict" in str(field.annotation):
+        return click.Option([*names, name], multiple=True, metavar="NAME=VALUE", callback=_pairs, help=text)
+    return click.Option([*names, name], help=text, metavar="SECRET" if is_secret(config, name) else "VALUE")
+
+
+def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    for each in values:
+        if "=" not in each:
+            raise click.BadParameter("give NAME=VALUE", param=parameter)
+    return {name: value for name, _, value in (each.partition("=") for each in values)} or None
+
+
+def _given(ctx: click.Context, fields: Mapping[str, Any]) -> dict[str, Any]:
+    source = click.core.ParameterSource.COMMANDLINE
+    return {key: value for key, value in fields.items() if ctx.get_parameter_source(key) is source}
+
+
+def _from_file(argument: str) -> str:
+    """Return an argument whose value `@path` is what that file holds; `@@` is one @."""
+    name, separator, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if value.startswith("@@"):
+        return f"{name}{separator}{value[1:]}"
+    if not value.startswith("@"):
+        return argument
+    try:
+        return f"{name}{separator}{Path(value[1:]).expanduser().read_text('utf-8').rstrip()}"
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(
+            f"{value}: no such file can be read", hint="write @@ for a value that begins with @"
+        ) from None
+
+
+def _fields_of_url(flavor: str, url: str) -> dict[str, Any]:
+    from pydantic import SecretStr
+
+    from zen_mlmd.flavors import config_from_url
+
+    config = config_from_url(url)
+    if config.flavor != flavor:
+        raise ConfigError(f"this is a URL of the flavor {config.flavor}", hint=f"--flavor {config.flavor}")
+    given = {key: getattr(config, key) for key in sorted(config.model_fields_set)}
+    return {
+        key: each.get_secret_value() if isinstance(each, SecretStr) else each for key, each in given.items()
+    }

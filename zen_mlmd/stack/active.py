@@ -1,0 +1,208 @@
+"""The stack in force, and where each of its values came from.
+
+What counts, from the strongest: arguments; the environment; the project's settings; the user's; what a flavor
+has by default.
+
+ZEN_MLMD_STACK                      the active stack's name
+ZEN_MLMD_PROFILE                    the profile's
+ZEN_MLMD_STORE                      the metadata store: a name, a URL, or an SQLite file's path
+ZEN_MLMD_ARTIFACT_STORE             the artifact store: a name, a folder, or a URL
+ZEN_MLMD_ORCHESTRATOR               the orchestrator's name
+ZEN_MLMD_<COMPONENT>_<FIELD>        a setting: ZEN_MLMD_STORE_PASSWORD, ZEN_MLMD_ARTIFACT_STORE_PATH, ...
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from zen_mlmd.errors import ConfigError
+from zen_mlmd.flavors import StoreConfig, config_from_url
+from zen_mlmd.stack.components import (
+    AnyConfig,
+    ConfigClass,
+    LocalArtifactStore,
+    LocalOrchestrator,
+    RemoteArtifactStore,
+    flavor_named,
+    is_secret,
+    make_config,
+)
+from zen_mlmd.stack.named import Component, Components
+from zen_mlmd.stack.secrets import MASK, is_reference
+from zen_mlmd.stack.settings import DEFAULT, Settings, user_data
+from zen_mlmd.stack.stacks import VARIABLES, Stacks, active_name
+from zen_mlmd.stack.words import KINDS, Kind, title
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One setting in force.
+
+    Attributes:
+        shown: What may be shown of it: a secret is masked.
+        source: Where it came from.
+    """
+
+    field: str
+    shown: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A component in force.
+
+    Attributes:
+        config: Its settings, with what they refer to.
+        values: The settings that are not a flavor's default, and where each came from.
+    """
+
+    kind: Kind
+    name: str
+    flavor: str
+    source: str
+    config: AnyConfig
+    values: tuple[Value, ...]
+
+
+class ActiveStack:
+    """The stack in force; each component is resolved when it is asked for.
+
+    Args:
+        settings: By default those of the working directory.
+        name: By default the active stack's.
+
+    Raises:
+        ConfigError: There is no such stack.
+    """
+
+    def __init__(self, settings: Settings | None = None, name: str | None = None) -> None:
+        self.settings = settings or Settings()
+        self.name, self.source = (name, "argument") if name else active_name(self.settings)
+        self.stack = Stacks(self.settings).get(self.name)
+
+    def resolve(self, kind: Kind) -> Resolved:
+        """Return one component in force.
+
+        Raises:
+            ConfigError: It, or a setting of it, is missing or wrong; or what it refers to is not there.
+        """
+        variable = VARIABLES[kind]
+        given = os.environ.get(variable)
+        components = Components(self.settings, kind)
+        if not given:
+            return self.resolve_named(components.get(self.stack.component(kind)), f"stack {self.name!r}")
+        component = components.find(given) if is_name(given) else None
+        return self.resolve_named(component or _of_text(kind, given), variable)
+
+    def resolve_named(self, component: Component, source: str = "argument") -> Resolved:
+        """Return a component with what its settings refer to.
+
+        Raises:
+            ConfigError: A setting of it is missing or wrong, or what it refers to is not there.
+        """
+        if component.name == DEFAULT and component.kind == "metadata_store":
+            user_data()
+        config = flavor_named(component.kind, component.flavor, self.settings.custom_flavors())
+        kept = f"{component.scope} settings" if component.scope else "built in" if component.name else source
+        values = {key: (value, kept) for key, value in component.fields.items()}
+        for field in config.model_fields:
+            variable = f"{VARIABLES[component.kind]}_{field.upper()}"
+            if variable in os.environ:
+                values[field] = (os.environ[variable], variable)
+        resolve = self.settings.secrets.resolve
+        made = make_config(config, {key: resolve(each) for key, (each, _) in values.items()})
+        shown = tuple(
+            Value(key, _shown(config, key, value, made), _source(value, origin))
+            for key, (value, origin) in values.items()
+        )
+        return Resolved(component.kind, component.name, config.flavor, source, made, shown)
+
+    def describe(self) -> list[Resolved]:
+        """Return all components in force."""
+        return [self.resolve(kind) for kind in KINDS]
+
+
+def active_config() -> StoreConfig:
+    """Return the config of the metadata store in force.
+
+    Raises:
+        ConfigError: It means no store, or a setting is wrong; the message quotes neither.
+    """
+    config = ActiveStack().resolve("metadata_store").config
+    assert isinstance(config, StoreConfig)
+    return config
+
+
+def active_artifacts() -> str:
+    """Return the root of the artifact store in force.
+
+    Raises:
+        ConfigError: A setting is wrong, or the folder of the default one cannot be made.
+    """
+    resolved = ActiveStack().resolve("artifact_store")
+    if resolved.name == DEFAULT:
+        user_data()
+    assert isinstance(resolved.config, LocalArtifactStore | RemoteArtifactStore)
+    return resolved.config.root
+
+
+def active_max_parallel() -> int:
+    """Return how many steps the orchestrator in force runs at once.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    config = ActiveStack().resolve("orchestrator").config
+    assert isinstance(config, LocalOrchestrator)
+    return config.max_parallel
+
+
+def config_named(text: str) -> StoreConfig:
+    """Return the config of a metadata store by its name, its URL, or its SQLite file's path.
+
+    Raises:
+        ConfigError: It means no store.
+    """
+    if is_name(text):
+        stack = ActiveStack()
+        component = Components(stack.settings, "metadata_store").find(text)
+        if component is not None:
+            config = stack.resolve_named(component).config
+            assert isinstance(config, StoreConfig)
+            return config
+    return config_from_url(text)
+
+
+def is_name(text: object) -> bool:
+    """Tell whether a text may be a component's name, and is no URL or path."""
+    return isinstance(text, str) and "://" not in text and "/" not in text
+
+
+def _of_text(kind: Kind, text: str) -> Component:
+    """Return what a variable means that names no component: a URL or a path."""
+    if kind == "metadata_store":
+        config = config_from_url(text)
+        return Component(
+            kind, "", config.flavor, {key: getattr(config, key) for key in config.model_fields_set}
+        )
+    if kind == "artifact_store":
+        remote = "://" in text
+        return Component(kind, "", "remote" if remote else "local", {"uri" if remote else "path": text})
+    raise ConfigError(
+        f"there is no {title(kind)} of the name in {VARIABLES[kind]}", hint="register it, or unset it"
+    )
+
+
+def _shown(config: ConfigClass, field: str, value: Any, made: AnyConfig) -> str:
+    if is_reference(value):
+        return str(value)
+    if is_secret(config, field):
+        return MASK
+    return str(getattr(made, field))
+
+
+def _source(value: Any, origin: str) -> str:
+    return f"{origin}, by reference" if is_reference(value) else origin

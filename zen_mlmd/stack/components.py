@@ -1,0 +1,184 @@
+"""The components of a stack, their flavors, and the settings that each flavor has."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from zen_mlmd.errors import ConfigError
+from zen_mlmd.flavors import FLAVORS, StoreConfig, installed_flavors, load_flavor
+from zen_mlmd.stack.secrets import is_reference
+from zen_mlmd.stack.words import Kind, did_you_mean, title
+
+
+class ComponentConfig(BaseModel):
+    """The settings of an artifact store or an orchestrator: frozen, checked when made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    flavor: ClassVar[str]
+
+
+class LocalArtifactStore(ComponentConfig):
+    """Payloads in a folder of this machine.
+
+    Attributes:
+        path: The folder; it is made when the first payload is written.
+    """
+
+    flavor: ClassVar[str] = "local"
+
+    path: str = Field(min_length=1)
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, path: str) -> str:
+        if "://" in path:
+            raise ValueError("must be a folder; an artifact store elsewhere is of the flavor remote")
+        return path
+
+    @property
+    def root(self) -> str:
+        """Where payloads are kept."""
+        return str(Path(self.path).expanduser().absolute())
+
+
+class RemoteArtifactStore(ComponentConfig):
+    """Payloads at a URL that fsspec knows: s3://bucket/path, gs://bucket/path, ...
+
+    Credentials come from fsspec's configuration or the environment, never from the URL.
+
+    Attributes:
+        uri: The URL.
+    """
+
+    flavor: ClassVar[str] = "remote"
+
+    uri: str = Field(min_length=1)
+
+    @field_validator("uri")
+    @classmethod
+    def _uri(cls, uri: str) -> str:
+        if "://" not in uri:
+            raise ValueError("must be a URL; a folder of this machine is of the flavor local")
+        if "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError("must hold no user or password")
+        return uri
+
+    @property
+    def root(self) -> str:
+        """Where payloads are kept."""
+        return self.uri
+
+
+class LocalOrchestrator(ComponentConfig):
+    """Runs the steps of a pipeline in this process.
+
+    Attributes:
+        max_parallel: How many independent steps may run at once, in threads.
+    """
+
+    flavor: ClassVar[str] = "local"
+
+    max_parallel: int = Field(default=1, ge=1)
+
+
+AnyConfig: TypeAlias = StoreConfig | LocalArtifactStore | RemoteArtifactStore | LocalOrchestrator
+ConfigClass: TypeAlias = type[StoreConfig] | type[ComponentConfig]
+
+_FLAVORS: Final[Mapping[Kind, Mapping[str, ConfigClass]]] = {
+    "metadata_store": FLAVORS,
+    "artifact_store": {each.flavor: each for each in (LocalArtifactStore, RemoteArtifactStore)},
+    "orchestrator": {LocalOrchestrator.flavor: LocalOrchestrator},
+}
+
+
+def flavors(kind: Kind, registered: Iterable[str] = ()) -> Mapping[str, ConfigClass]:
+    """Return the flavors of a kind of component by name: built in, installed and registered ones.
+
+    Args:
+        kind: The kind of component.
+        registered: `package.module.Class` of flavors of metadata store that the settings name. One that
+            cannot be imported is left out, so that a package that is gone does not stop the others.
+    """
+    if kind == "metadata_store":
+        installed_flavors()
+        for source in registered:
+            with contextlib.suppress(ConfigError):
+                load_flavor(source)
+    return _FLAVORS[kind]
+
+
+def flavor_named(kind: Kind, name: str, registered: Iterable[str] = ()) -> ConfigClass:
+    """Return the settings' class of a flavor.
+
+    Raises:
+        ConfigError: There is no such flavor.
+    """
+    known = flavors(kind, registered)
+    if name not in known:
+        raise ConfigError(
+            f"there is no flavor {name!r} of {title(kind)}",
+            hint=f"{did_you_mean(name, known)} Or is a package that brings it not installed?",
+        )
+    return known[name]
+
+
+def make_config(config: ConfigClass, fields: Mapping[str, Any]) -> AnyConfig:
+    """Return a component's settings, checked.
+
+    Raises:
+        ConfigError: One is missing, unknown or wrong; the message names it and no value.
+    """
+    unknown = sorted(fields.keys() - config.model_fields.keys())
+    if unknown:
+        raise ConfigError(
+            f"a {config.flavor} component has no setting {unknown[0]!r}",
+            hint=did_you_mean(unknown[0], config.model_fields),
+        )
+    try:
+        return config(**fields)  # type: ignore[return-value]
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or config.flavor}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+    # Out here, lest it keep pydantic's error, which has the values, as its context.
+    raise ConfigError(
+        f"not a {config.flavor} component: {faults}",
+        hint=f"its settings are: {', '.join(config.model_fields)}",
+    )
+
+
+def checked_fields(config: ConfigClass, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as the flavor has them: a number as a number, where it was given as text.
+
+    A value that lies elsewhere is taken for one that fits.
+
+    Raises:
+        ConfigError: One is missing, unknown or wrong; the message names it and no value.
+    """
+    made = make_config(
+        config,
+        {key: _stand_in(config, key) if is_reference(value) else value for key, value in fields.items()},
+    )
+    return {
+        key: value if is_reference(value) or is_secret(config, key) else getattr(made, key)
+        for key, value in fields.items()
+    }
+
+
+def _stand_in(config: ConfigClass, name: str) -> Any:
+    field = config.model_fields.get(name)
+    if field is None or field.annotation is str or is_secret(config, name):
+        return "x"
+    return field.get_default(call_default_factory=True) if not field.is_required() else 1
+
+
+def is_secret(config: ConfigClass, field: str) -> bool:
+    """Tell whether a setting is never shown, and never kept in the settings in clear."""
+    return SecretStr.__name__ in str(config.model_fields[field].annotation)

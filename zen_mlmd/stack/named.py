@@ -1,0 +1,234 @@
+"""Components that have names: registered, changed, copied, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import platformdirs
+
+from zen_mlmd.errors import ConfigError
+from zen_mlmd.stack.secrets import is_reference, reference
+from zen_mlmd.stack.settings import DEFAULT, Scope, Settings, checked_name, text_of
+from zen_mlmd.stack.words import Kind, did_you_mean, title
+
+if TYPE_CHECKING:
+    from zen_mlmd.stack.components import ConfigClass
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component that has a name.
+
+    Attributes:
+        fields: Its settings as they are kept: references where values are elsewhere.
+        scope: Whose file has it; empty for the built-in `default`.
+    """
+
+    kind: Kind
+    name: str
+    flavor: str
+    fields: Mapping[str, Any]
+    scope: Scope | Literal[""] = ""
+
+
+class Components:
+    """The components of one kind.
+
+    Args:
+        settings: Where they are kept.
+        kind: Which.
+    """
+
+    def __init__(self, settings: Settings, kind: Kind) -> None:
+        self._settings = settings
+        self._kind: Kind = kind
+        self._section = f"{kind}s"
+
+    def all(self) -> list[Component]:
+        """Return all, `default` first, then by name."""
+        found = {DEFAULT: _builtin(self._kind)}
+        for scope in reversed(self._settings.files):
+            for name, kept in self._settings.section(scope, self._section).items():
+                found[name] = self._read(name, kept, scope)
+        return [found[DEFAULT], *(found[name] for name in sorted(found.keys() - {DEFAULT}))]
+
+    def find(self, name: str) -> Component | None:
+        """Return the one of that name, or None."""
+        return next((each for each in self.all() if each.name == name), None)
+
+    def get(self, name: str) -> Component:
+        """Return the one of that name.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        known = {each.name: each for each in self.all()}
+        if name not in known:
+            raise ConfigError(
+                f"there is no {title(self._kind)} named {str(name)[:100]!r}",
+                hint=did_you_mean(str(name), known),
+            )
+        return known[name]
+
+    def register(
+        self, name: str, flavor: str, fields: Mapping[str, Any], *, scope: Scope = "user"
+    ) -> Component:
+        """Keep a component under a name.
+
+        A secret that is given in clear goes into the secrets' file.
+
+        Raises:
+            ConfigError: There is one of that name, or a setting is unknown or wrong.
+        """
+        with self._settings.file(scope).locked():
+            self._refuse_known(name)
+            return self._keep(name, flavor, fields, scope)
+
+    def update(self, name: str, fields: Mapping[str, Any]) -> Component:
+        """Change settings of a component; None takes one away.
+
+        Raises:
+            ConfigError: There is none, or a setting is unknown or wrong.
+        """
+        scope = self._own(name)
+        with self._settings.file(scope).locked():
+            old = self.get(name)
+            for key, value in fields.items():
+                if value is None and key not in old.fields:
+                    raise ConfigError(
+                        f"{title(self._kind)} {name!r} has no setting {key!r}",
+                        hint=did_you_mean(key, old.fields),
+                    )
+            kept = {key: value for key, value in {**old.fields, **fields}.items() if value is not None}
+            return self._keep(name, old.flavor, kept, scope)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a component another name, also in the stacks that have it.
+
+        Raises:
+            ConfigError: There is none, or one of the new name.
+        """
+        settings, scope = self._settings, self._own(name)
+        with settings.file(scope).locked():
+            self._refuse_known(new)
+            old = self.get(name)
+            # Its secrets go along: whoever takes the old name then has none of them.
+            fields = {key: self._in_clear(value) for key, value in old.fields.items()}
+            self._keep(new, old.flavor, fields, scope)
+            with settings.file(scope).changing() as content:
+                settings.section_of(content, self._section).pop(name)
+            settings.secrets.forget(self._secret(name, ""))
+        for each in settings.files:
+            if any(kept.get(self._kind) == name for kept in settings.section(each, "stacks").values()):
+                with settings.file(each).changing() as content:
+                    for kept in settings.section_of(content, "stacks").values():
+                        if kept.get(self._kind) == name:
+                            kept[self._kind] = new
+
+    def copy(self, name: str, new: str, *, to: Settings | None = None) -> Component:
+        """Keep the settings of a component under another name, or in another profile, with its own secrets.
+
+        Raises:
+            ConfigError: There is none, or one of the new name.
+        """
+        old = self.get(name)
+        fields = {key: self._in_clear(value) for key, value in old.fields.items()}
+        target = Components(to or self._settings, self._kind)
+        return target.register(new, old.flavor, fields, scope=old.scope or "user")
+
+    def delete(self, name: str) -> None:
+        """Forget a component and its own secrets; what it names is not touched.
+
+        Raises:
+            ConfigError: There is none, or a stack has it.
+        """
+        from zen_mlmd.stack.stacks import Stacks
+
+        scope = self._own(name)
+        users = [each.name for each in Stacks(self._settings).all() if each.component(self._kind) == name]
+        if users:
+            raise ConfigError(
+                f"{title(self._kind)} {name!r} is in the stack {users[0]!r}",
+                hint=f"`zen-mlmd stack delete {users[0]}`, or give it another with `stack update`",
+            )
+        with self._settings.file(scope).changing() as content:
+            self._settings.section_of(content, self._section).pop(name, None)
+        self._settings.secrets.forget(self._secret(name, ""))
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _read(self, name: str, kept: Mapping[str, Any], scope: Scope) -> Component:
+        flavor = text_of(kept, "flavor")
+        if not flavor:
+            raise ConfigError(
+                f"{self._settings.files[scope].path}: {title(self._kind)} {name!r} has no flavor",
+                hint="flavor: mysql, say",
+            )
+        fields = {key: value for key, value in kept.items() if key != "flavor"}
+        return Component(self._kind, name, flavor, fields, scope)
+
+    def _refuse_known(self, name: str) -> None:
+        if self.find(checked_name(title(self._kind), name)) is not None:
+            raise ConfigError(
+                f"there is a {title(self._kind)} named {name!r} already",
+                hint="choose another name, or update that one",
+            )
+
+    def _own(self, name: str) -> Scope:
+        """Return whose a component is that may be changed."""
+        scope = self.get(name).scope
+        if not scope:
+            raise ConfigError(
+                f"the {title(self._kind)} {DEFAULT!r} is built in", hint="register one of your own"
+            )
+        return scope
+
+    def _keep(self, name: str, flavor: str, fields: Mapping[str, Any], scope: Scope) -> Component:
+        from zen_mlmd.stack.components import checked_fields, flavor_named
+
+        config = flavor_named(self._kind, flavor, self._settings.custom_flavors())
+        checked = checked_fields(config, fields)
+        kept = {key: self._put_aside(name, config, key, value) for key, value in checked.items()}
+        with self._settings.file(scope).changing() as content:
+            self._settings.section_of(content, self._section)[name] = {"flavor": flavor, **kept}
+        return Component(self._kind, name, flavor, kept, scope)
+
+    def _put_aside(self, name: str, config: ConfigClass, key: str, value: Any) -> Any:
+        """Return what the settings hold of a value: of a secret that is given in clear, where it is."""
+        from zen_mlmd.stack.components import is_secret
+
+        if not is_secret(config, key):
+            return value
+        if isinstance(value, Mapping):
+            return {
+                part: self._aside(self._secret(name, f"{key}/{part}"), each) for part, each in value.items()
+            }
+        return self._aside(self._secret(name, key), value)
+
+    def _aside(self, secret: str, value: Any) -> str:
+        if is_reference(value):
+            return str(value)
+        self._settings.secrets.set(secret, str(value))
+        return reference(secret)
+
+    def _secret(self, name: str, field: str) -> str:
+        return f"{self._settings.profile}/{self._kind}/{name}/{field}"
+
+    def _in_clear(self, value: Any) -> Any:
+        """Return a value to be kept again: a secret of a component's own in clear, what else as it is."""
+        if isinstance(value, Mapping):
+            return {key: self._in_clear(each) for key, each in value.items()}
+        is_own = is_reference(value) and value.startswith(reference(f"{self._settings.profile}/")[:-1])
+        return self._settings.secrets.resolve(value) if is_own else value
+
+
+def _builtin(kind: Kind) -> Component:
+    home = Path(platformdirs.user_data_dir("zen_mlmd"))
+    if kind == "metadata_store":
+        return Component(kind, DEFAULT, "sqlite", {"path": str(home / "metadata.db")})
+    if kind == "artifact_store":
+        return Component(kind, DEFAULT, "local", {"path": str(home / "artifacts")})
+    return Component(kind, DEFAULT, "local", {})
