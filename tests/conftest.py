@@ -19,6 +19,14 @@ settings.register_profile("zen_mlmd", deadline=None)
 settings.load_profile("zen_mlmd")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nobody's own settings count in tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:
     """A running MariaDB server without TLS, one per session (per worker of pytest-xdist)."""

@@ -28,6 +28,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
     return {
         **mine,
         "XDG_DATA_HOME": str(tmp_path / "home"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "PATH": f"{programs}:{mine['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
@@ -91,6 +92,27 @@ assert run.steps["train"] == train
     assert len(commands) >= 9
     for command in commands:
         assert run(shlex.split(command), shell, tmp_path)
+
+
+def test_the_page_on_stacks_works_as_it_stands(shell: dict[str, str], tmp_path: Path) -> None:
+    shell |= {"MLMD_PASSWORD": "x", "COLUMNS": "200"}
+    commands = [line for block in blocks("docs/stacks.md", "console") for line in block.splitlines()]
+    assert len(commands) >= 10
+    for command in commands:
+        done = subprocess.run(
+            shlex.split(command),
+            env=shell,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, (command, done)
+    told = run(["zen-mlmd", "stack", "describe", "-o", "csv"], shell, tmp_path)
+    assert "metadata store,prod,mysql,host,db.example,user settings" in told
+    checks = "assert TeamConfig().location == '/mnt/team/metadata.db'"
+    run_python("docs/stacks.md", shell, tmp_path, after=checks)
 
 
 def test_the_guide_works_as_it_stands(shell: dict[str, str], tmp_path: Path) -> None:

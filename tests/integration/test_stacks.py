@@ -76,7 +76,7 @@ def laptop(tmp_path: Path) -> Machine:
 
 
 def runs(machine: Machine, **env: str) -> list[str]:
-    rows = json.loads(machine.run("runs", "list", "-o", "json", **env))
+    rows = json.loads(machine.run("runs", "list", "-o", "json", code=0, given="", **env))
     return [row["pipeline"] for row in rows]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zen_mlmd.cli.options import output_option
-from zen_mlmd.cli.output import Column, note, print_data, print_facts, print_rows
+from zen_mlmd.cli.output import Column, print_data, print_facts, print_rows
 from zen_mlmd.errors import ConfigError
 from zen_mlmd.stack.words import Kind, title
 
@@ -75,7 +75,7 @@ def _register(kind: Kind) -> click.Command:
         if fields.get("url"):
             given = {**_fields_of_url(flavor, fields["url"]), **given}
         kept = _components(kind).register(name, flavor, given, scope=scope or "user")
-        note(f"{title(kind)} {name!r} is registered in the {kept.scope} settings")
+        click.echo(f"{title(kind)} {name!r} is registered in the {kept.scope} settings")
 
     params: list[click.Parameter] = [
         click.Argument(["name"]),
@@ -138,7 +138,7 @@ def _update(kind: Kind) -> click.Command:
         if not given:
             raise click.UsageError("nothing was given to change; `update NAME --help` lists the settings")
         _components(kind).update(name, given)
-        note(f"{title(kind)} {name!r} is changed")
+        click.echo(f"{title(kind)} {name!r} is changed")
 
     return FlavorCommand(
         "update",
@@ -156,7 +156,7 @@ def _rename(kind: Kind) -> click.Command:
     @click.argument("new")
     def rename(name: str, new: str) -> None:
         _components(kind).rename(name, new)
-        note(f"{title(kind)} {name!r} is {new!r} now")
+        click.echo(f"{title(kind)} {name!r} is {new!r} now")
 
     return rename
 
@@ -166,7 +166,7 @@ def _delete(kind: Kind) -> click.Command:
     @click.argument("name")
     def delete(name: str) -> None:
         _components(kind).delete(name)
-        note(f"{title(kind)} {name!r} is forgotten; its data are where they were")
+        click.echo(f"{title(kind)} {name!r} is forgotten; its data are where they were")
 
     return delete
 
@@ -182,7 +182,7 @@ def _remove_attribute(kind: Kind) -> click.Command:
     def remove_attribute(name: str, settings: tuple[str, ...]) -> None:
         names = [each.removeprefix("--").replace("-", "_") for each in settings]
         _components(kind).update(name, dict.fromkeys(names))
-        note(f"{title(kind)} {name!r} is changed")
+        click.echo(f"{title(kind)} {name!r} is changed")
 
     return remove_attribute
 
@@ -204,7 +204,7 @@ def _copy(kind: Kind) -> click.Command:
         settings = Settings()
         origin = settings.in_profile(source) if source else settings
         Components(origin, kind).copy(name, new, to=settings.in_profile(target) if target else settings)
-        note(f"{title(kind)} {new!r} has the settings of {name!r}")
+        click.echo(f"{title(kind)} {new!r} has the settings of {name!r}")
 
     return copy
 

@@ -56,10 +56,10 @@ def register_stack(name: str, scope: Any, active: bool, **parts: str) -> None:
     """
     stacks = _stacks()
     kept = stacks.register(name, _parts(parts), scope=scope or "user")
-    note(f"stack {name!r} is registered in the {kept.scope} settings")
+    click.echo(f"stack {name!r} is registered in the {kept.scope} settings")
     if active:
         stacks.set_active(name)
-        note(f"stack {name!r} is the active one")
+        click.echo(f"stack {name!r} is the active one")
 
 
 @stack.command("list")
@@ -132,7 +132,7 @@ def get_stack() -> None:
 def set_stack(name: str, scope: Any) -> None:
     """Make a stack the active one: of this project if there is one, else yours."""
     _stacks().set_active(name, scope=scope)
-    note(f"stack {name!r} is the active one")
+    click.echo(f"stack {name!r} is the active one")
 
 
 @stack.command("update")
@@ -144,7 +144,7 @@ def update_stack(name: str, **parts: str | None) -> None:
     if not given:
         raise click.UsageError("nothing was given to change")
     _stacks().update(name, _parts(given))
-    note(f"stack {name!r} is changed")
+    click.echo(f"stack {name!r} is changed")
 
 
 @stack.command("rename")
@@ -153,7 +153,7 @@ def update_stack(name: str, **parts: str | None) -> None:
 def rename_stack(name: str, new: str) -> None:
     """Give a stack another name."""
     _stacks().rename(name, new)
-    note(f"stack {name!r} is {new!r} now")
+    click.echo(f"stack {name!r} is {new!r} now")
 
 
 @stack.command("delete")
@@ -161,7 +161,7 @@ def rename_stack(name: str, new: str) -> None:
 def delete_stack(name: str) -> None:
     """Forget a stack; its components stay."""
     _stacks().delete(name)
-    note(f"stack {name!r} is forgotten")
+    click.echo(f"stack {name!r} is forgotten")
 
 
 @stack.command("copy")
@@ -170,7 +170,7 @@ def delete_stack(name: str) -> None:
 def copy_stack(name: str, new: str) -> None:
     """Keep the components of a stack under another name."""
     _stacks().copy(name, new)
-    note(f"stack {new!r} has the components of {name!r}")
+    click.echo(f"stack {new!r} has the components of {name!r}")
 
 
 @stack.command("export")
@@ -204,9 +204,25 @@ def import_stack(file: Path, name: str | None, scope: Any) -> None:
         raise ConfigError(f"{file}: no such file", hint="`zen-mlmd stack export NAME FILE` writes one")
     stacks = _stacks()
     kept = stacks.import_(SettingsFile(file).read(), name=name, scope=scope or "user")
-    note(f"stack {kept.name!r} is registered in the {kept.scope} settings")
+    click.echo(f"stack {kept.name!r} is registered in the {kept.scope} settings")
     for each in stacks.missing_secrets(kept):
-        note(safe(f"set a secret that it needs: zen-mlmd secret set {each}"))
+        click.echo(safe(f"set a secret that it needs: zen-mlmd secret set {each}"))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Let a shell complete the commands.
+
+    It prints a script for SHELL: eval "$(zen-mlmd completion bash)" in ~/.bashrc, say.
+    """
+    from click.shell_completion import get_completion_class
+
+    from zen_mlmd.cli.main import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "zen-mlmd", "_ZEN_MLMD_COMPLETE").source())
 
 
 @click.group()
@@ -236,16 +252,19 @@ def set_profile(name: str) -> None:
     from zen_mlmd.stack.settings import Settings
 
     Settings().set_profile(name)
-    note(f"profile {name!r} is in force")
+    click.echo(f"profile {name!r} is in force")
 
 
 @click.command()
 @click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 def init(folder: Path | None) -> None:
-    """Make FOLDER, by default this one, a project with settings of its own in .zen_mlmd."""
+    """Make a folder a project with settings of its own.
+
+    They lie in .zen_mlmd in FOLDER, by default this one.
+    """
     from zen_mlmd.stack.settings import make_project
 
-    note(f"{make_project(folder or Path.cwd())} is there")
+    click.echo(f"{make_project(folder or Path.cwd())} is there")
 
 
 @click.group()
@@ -265,7 +284,7 @@ def set_secret(name: str) -> None:
         else sys.stdin.read().rstrip("\r\n")
     )
     Settings().secrets.set(name, value)
-    note(f"secret {name!r} is kept")
+    click.echo(f"secret {name!r} is kept")
 
 
 @secret.command("list")
@@ -285,7 +304,7 @@ def delete_secret(name: str) -> None:
     from zen_mlmd.stack.settings import Settings
 
     Settings().secrets.delete(name)
-    note(f"secret {name!r} is forgotten")
+    click.echo(f"secret {name!r} is forgotten")
 
 
 def _stacks() -> Stacks:
