@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -90,9 +91,25 @@ def test_doubles_are_kept_to_the_last_bit(opened: Opened) -> None:
     assert [_bits(each) for each in found] == [_bits(each) for each in DOUBLES]
 
 
-def test_the_sign_of_zero_is_lost_by_sqlite_and_mariadb(opened: Opened) -> None:
-    found = opened.put(zero=-0.0).custom_properties["zero"].double_value
-    assert _bits(found) == _bits(-0.0 if opened.place.dialect == "postgresql" else 0.0)
+def test_the_sign_of_zero_is_kept_or_refused_by_name(opened: Opened) -> None:
+    """SQLite and MariaDB cannot store it."""
+    if opened.place.dialect != "postgresql":
+        with pytest.raises(RejectedRequestError, match=r"property 'zero' of the artifact is -0\.0"):
+            opened.put(zero=-0.0)
+        return
+    check_signed_zeros(opened)
+
+
+def check_signed_zeros(opened: Opened) -> None:
+    """Assert that -0.0 is stored as it is, and told from 0.0 by a change."""
+    node = opened.put(zero=-0.0, other=0.0)
+    for sign in (-1, 1, -1):
+        value = math.copysign(0.0, sign)
+        node.custom_properties["zero"].double_value = value
+        opened.service.call("PutArtifacts", rpc.PutArtifactsRequest(artifacts=[node]))
+        node = opened.get(node.id)
+        assert _bits(node.custom_properties["zero"].double_value) == _bits(value)
+        assert _bits(node.custom_properties["other"].double_value) == _bits(0.0)
 
 
 def test_texts_come_back_as_they_were(opened: Opened) -> None:

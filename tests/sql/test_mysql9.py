@@ -17,6 +17,8 @@ import pytest
 
 import zen_mlmd as zm
 from tests.services.mlmd_suite import assert_suite_passes
+from tests.sql.places import server_place
+from tests.sql.test_limits import Opened, check_signed_zeros
 from zen_mlmd.errors import LoginDeniedError, LoginPluginError, TlsError
 from zen_mlmd.flavors import config_from_url
 from zen_mlmd.server import Server, ServerConfig
@@ -68,6 +70,13 @@ def test_what_does_not_work_is_told(database: str) -> None:
         zm.open_store(database.replace(f":{urlsplit(SERVER).password}@", ":wrong@"))
     with pytest.raises(TlsError):  # its certificate is of an authority of its own
         zm.open_store(f"{database}?ssl_verify_server_cert=true")
+
+
+def test_the_sign_of_zero_is_kept(database: str) -> None:
+    zm.open_store(database, create=True).close()
+    opened = Opened(server_place(database))
+    check_signed_zeros(opened)
+    opened.service.close()
 
 
 def test_mlmds_own_suite_passes(database: str, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Limits:
         stored_bytes: Longest string, struct or message, in bytes as stored.
         encoded_twice: UTF-8 is stored as if each of its bytes were a character, as ml-metadata does on MySQL.
         int_bits: 32 or 64.
+        signed_zero: Whether -0.0 is told from 0.0, or nobody cares, as ml-metadata.
         ignores_case: Names that differ by case are one to it.
         ignores_blanks: Names that differ by blanks at their ends are one to it.
         remedy: What to do about a column that is too narrow.
@@ -40,6 +41,7 @@ class Limits:
     stored_bytes: int | None = None
     encoded_twice: bool = False
     int_bits: int = 64
+    signed_zero: bool = True
     ignores_case: bool = False
     ignores_blanks: bool = False
     remedy: str = ""
@@ -270,8 +272,7 @@ def _check_alike(names: Iterable[str], kind: str, limits: Limits) -> None:
 
 def _check_value(key: str, value: Any, held: str | None, kind: str, limits: Limits) -> None:
     if held == "double_value":
-        if not math.isfinite(value.double_value):
-            _refuse(f"property {key!r} of the {kind} is not a finite number")
+        _check_double(value.double_value, f"property {key!r} of the {kind}", limits)
     elif held == "int_value":
         if limits.int_bits == 32 and not -(2**31) <= value.int_value < 2**31:  # noqa: PLR2004
             _refuse(f"property {key!r} of the {kind} does not fit the 32 bit column of this database", limits)
@@ -287,6 +288,13 @@ def _check_value(key: str, value: Any, held: str | None, kind: str, limits: Limi
         size = len(CODED) + (getattr(value, held).ByteSize() + 2) // 3 * 4  # as base64
         if size > limits.stored_bytes:
             _refuse(_too_long(f"property {key!r} of the {kind}", size, limits.stored_bytes), limits)
+
+
+def _check_double(value: float, what: str, limits: Limits) -> None:
+    if not math.isfinite(value):
+        _refuse(f"{what} is not a finite number")
+    if not (value or limits.signed_zero) and math.copysign(1, value) < 0:
+        _refuse(f"{what} is -0.0, which this database takes for 0.0")
 
 
 def _is_short_text(text: str, limit: int | None) -> bool:

@@ -5,9 +5,10 @@ Asked in two statements, and read only: a database of an older schema is opened 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -44,6 +45,7 @@ class Found:
         others: How many other tables there are.
         versions: The rows of `MLMDEnv`: one, if all is well.
         statement_bytes: Of the longest statement that the server takes; None if there is no such limit.
+        signed_zero: Whether it tells -0.0 from 0.0.
     """
 
     dialect: str
@@ -51,6 +53,7 @@ class Found:
     others: int
     versions: tuple[int, ...]
     statement_bytes: int | None = None
+    signed_zero: bool = True
 
     @property
     def half_made(self) -> bool:
@@ -86,7 +89,7 @@ class Found:
                 f"{location}: it says that its MLMD schema is {version}, but it lacks {', '.join(lacking)}",
                 hint="restore a backup" if version == SCHEMA_VERSION else cut_short,
             )
-        return Schema(self.dialect, version, self.present, self.statement_bytes)
+        return Schema(self.dialect, version, self.present, self.statement_bytes, self.signed_zero)
 
     def _lacking(self, version: int) -> list[str]:
         return [
@@ -130,12 +133,17 @@ def look(connection: Connection) -> Found:
     others.discard("sqlite_sequence")
     versions: tuple[int, ...] = ()
     statement_bytes = None
+    signed_zero = dialect != "sqlite"  # which stores a real number without a fraction as an integer
     if "MLMDEnv" in present:
-        limit = sa.text("@@max_allowed_packet") if dialect == "mysql" else sa.null()
-        rows = connection.execute(sa.select(Schema(dialect).table("MLMDEnv").c.schema_version, limit)).all()
+        asked: list[sa.ColumnElement[Any]] = [Schema(dialect).table("MLMDEnv").c.schema_version]
+        if dialect == "mysql":
+            asked += [sa.literal_column("@@max_allowed_packet"), sa.literal_column("-0e0")]
+        rows = connection.execute(sa.select(*asked)).all()
         versions = tuple(int(row[0]) for row in rows)
-        statement_bytes = rows[0][1] if rows else None
-    return Found(dialect, present, len(others), versions, statement_bytes)
+        if rows and dialect == "mysql":
+            statement_bytes = rows[0][1]
+            signed_zero = math.copysign(1, rows[0][2]) < 0  # MySQL's has a sign, MariaDB's has none
+    return Found(dialect, present, len(others), versions, statement_bytes, signed_zero)
 
 
 def _key(dialect: str, name: str) -> str:

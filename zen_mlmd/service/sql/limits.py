@@ -55,7 +55,7 @@ def limits_of(schema: Schema) -> Limits:
 
 
 def _sqlite(_: Schema) -> Limits:
-    return Limits(stored_bytes=_SQLITE_BYTES)
+    return Limits(stored_bytes=_SQLITE_BYTES, signed_zero=False)
 
 
 def _mysql(schema: Schema) -> Limits:
@@ -67,6 +67,7 @@ def _mysql(schema: Schema) -> Limits:
         stored_bytes=_least(map(_bytes, _declared(schema, ("string_value", "proto_value"), _PROPERTIES))),
         encoded_twice=not all(_keeps_bytes(each) for each in collations),
         int_bits=_int_bits(schema),
+        signed_zero=schema.signed_zero,
         ignores_case=any(folds_case(each) for each in collations),
         ignores_blanks=any(folds_blanks(each) for each in collations),
     )

@@ -136,7 +136,8 @@ class NodeWriter(Batch):
         kind = self._check_changed(node, message, paths)
         properties = self._changed_properties(node, message, paths)
         columns = self._changed_columns(node, message, paths)
-        if not (force or properties != node.properties or self._differs(node, message, kind)):
+        changes = _are_others(properties, node.properties)
+        if not (force or changes or self._differs(node, message, kind)):
             return node
         if self._kind == "Context" and not columns["name"]:
             raise Refusal(INVALID_ARGUMENT, "Context name should not be empty")
@@ -282,6 +283,11 @@ def _properties(message: Any) -> dict[Key, Encoded]:
     found: dict[Key, Encoded] = {(name, False): encode(own[name]) for name in own}
     found.update({(name, True): encode(custom[name]) for name in custom})
     return found
+
+
+def _are_others(changed: dict[Key, Encoded], known: dict[Key, Encoded]) -> bool:
+    """Tell whether `_changed_properties` changed any: equal ones are not always the same, see `same`."""
+    return changed.keys() != known.keys() or any(known[key] is not value for key, value in changed.items())
 
 
 def _masked(paths: Sequence[str], prefix: str) -> set[str] | None:

@@ -118,6 +118,7 @@ class Schema:
         version: Of MLMD's schema, 6 to 10.
         present: The columns that the database has, by MLMD's name of the table.
         statement_bytes: Of the longest statement that the server takes; None if there is no such limit.
+        signed_zero: Whether the database tells -0.0 from 0.0.
     """
 
     dialect: str
@@ -126,6 +127,7 @@ class Schema:
         default_factory=lambda: {name: dict.fromkeys(columns, Column()) for name, columns in COLUMNS.items()}
     )
     statement_bytes: int | None = None
+    signed_zero: bool = True
 
     def __post_init__(self) -> None:
         metadata = sa.MetaData()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -86,9 +87,9 @@ def decode(value: Any, columns: Sequence[Any]) -> None:
 
 
 def same(one: Encoded, other: Encoded) -> bool:
-    """Tell whether two values are equal; a struct may be written in several ways."""
+    """Tell whether two values are equal; a struct may be written in several ways, and 0.0 is not -0.0."""
     if one == other:
-        return True
+        return len({math.copysign(1, each[1]) for each in (one, other) if each[1] is not None}) < 2  # noqa: PLR2004
     texts = one[2], other[2]
     if not all(text is not None and text.startswith(CODED) for text in texts):
         return False
