@@ -18,14 +18,16 @@ from itertools import islice
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.dialects import registry, tfx, zen
-from zen_mlmd.dialects.base import Dialect, Role, event
+from zen_mlmd.dialects.base import Dialect, event
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.model import (
+    INPUT_EVENTS,
     OUTPUT_EVENTS,
     Artifact,
     Event,
     Pipeline,
     PipelineRun,
+    Slot,
     Status,
     StepRun,
     WholeRun,
@@ -44,6 +46,9 @@ _FIRST_RUNS = 8
 
 _PAGES = 3
 """So many pages are read after the first; who goes on after those gets all others in one call."""
+
+_RUNS_BEFORE = 50
+"""So many runs are looked through for the last one in which a step was run."""
 
 _MOST_RUNS = 1000
 """No list has more runs than this."""
@@ -297,11 +302,23 @@ class Loader:
         executions = self.client.executions_of_context(context.id) if context else []
         return sorted(self._steps(executions, None), key=lambda each: -each.id)
 
-    def steps_of_node(self, pipeline: str, step: str) -> list[StepRun]:
-        """Return all runs of one step of a pipeline, oldest first."""
-        node = self.client.context(tfx.NODE, f"{pipeline}.{step}")
-        executions = self.client.executions_of_context(node.id) if node else []
-        return sorted(self._steps(executions, [pipeline]), key=lambda each: each.id)
+    def earlier_steps(self, run: PipelineRun, name: str, key: str) -> list[StepRun]:
+        """Return runs of one step of a pipeline, other ones than in this run among them.
+
+        Where MLMD has a context for the step over all runs, all of them, in two calls. Where it has none
+        the runs before this one are looked through, back to one in which the step was run to its end.
+        """
+        node = registry.named(run.dialect).NODE
+        if node:
+            context = self.client.context(node, f"{run.pipeline}.{name}")
+            executions = self.client.executions_of_context(context.id) if context else []
+            return self._steps(executions, [run.pipeline])
+        earlier = (each for page in self.newest_runs(run.pipeline) for each in page if each.id < run.id)
+        for each in islice(earlier, _RUNS_BEFORE):
+            found = [step for step in self.whole([each])[each.id].steps if step.key == key]
+            if any(step.status is Status.COMPLETED for step in found):
+                return found
+        return []
 
     def _steps(self, executions: Sequence[mlmd.Execution], pipelines: list[str] | None) -> list[StepRun]:
         steps = [self._step(each) for each in executions]
@@ -346,10 +363,6 @@ class Loader:
             for node, name in nodes.values()
             for execution in self.client.executions_of_context(node.id)
         }
-
-    def role(self, step: StepRun, slot: str, *, taken: bool) -> Role:
-        """Return what an input (`taken`) or output of a step is for, beside the data that flows."""
-        return registry.role(step.dialect, slot, taken=taken)
 
     # -- artifacts and events --------------------------------------------------------------------
 
@@ -403,9 +416,47 @@ class Loader:
         steps = {each.id: self._step(each) for each in self.client.executions(doubtful).values()}
         return {artifact: _earliest(made, steps) for artifact, made in makers.items()}
 
+    # -- what is no data -------------------------------------------------------------------------
+
+    def has_groups(self) -> bool:
+        """Tell whether the store may hold groups of steps."""
+        return not registry.GROUP_TYPES.isdisjoint(self.client.type_names("execution"))
+
+    def may_be_aside(self, message: mlmd.Event) -> bool:
+        """Tell whether an event's names are such as logs and conditions have; its step tells for sure."""
+        names = [text(part.key) for part in message.path.steps if part.WhichOneof("value") == "key"]
+        return bool(names) and all(each.startswith(registry.ASIDE) for each in names)
+
+    def roles(self, step: StepRun, message: mlmd.Event, *, taken: bool) -> set[str]:
+        """Return what the inputs (`taken`) or outputs of an event are for, beside the data that flows."""
+        return {registry.role(step.dialect, each.name, taken=taken) for each in event(message).slots}
+
     def _artifact(self, node: mlmd.Artifact) -> Artifact:
         kind = self.client.type_of("artifact", node.type_id)
         return registry.of_artifact(node, kind).artifact(node, kind)
+
+
+def slots(step: StepRun, events: Iterable[Event], *, taken: bool, hide: bool = True) -> dict[str, list[int]]:
+    """Return the artifacts of a step's inputs (`taken`) or outputs by name, each list in order.
+
+    Args:
+        step: The step.
+        events: All of its events, in the order they were written, which is that of a list without indexes.
+        taken: Inputs or outputs.
+        hide: Leave out what is no data: logs, and inputs that only a condition asked for.
+    """
+    types = INPUT_EVENTS if taken else OUTPUT_EVENTS
+    placed = [
+        (slot.name, slot.index, event.artifact_id)
+        for event in events
+        if event.type in types
+        for slot in event.slots or (Slot(""),)
+    ]
+    lists: dict[str, list[int]] = {}
+    for name, _, artifact in sorted(dict.fromkeys(placed), key=lambda each: each[:2]):
+        if not (hide and registry.role(step.dialect, name, taken=taken)):
+            lists.setdefault(name, []).append(artifact)
+    return lists
 
 
 def _earliest(made: set[int], steps: Mapping[int, StepRun]) -> int:

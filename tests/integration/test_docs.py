@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,23 @@ def test_the_readmes_first_command_activates_what_its_next_ones_need() -> None:
         "pip install .",
         "zen-mlmd quickstart\n",
     ]
+
+
+def test_the_kubeflow_history_is_read_as_it_stands(shell: dict[str, str], tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests/data/kfp_v2_two_runs.db", tmp_path / "metadata.db")
+    shell["ZEN_MLMD_STORE"] = "metadata.db"
+    checks = """
+assert (str(run.status), run.parameters["lr"]) == ("completed", 0.1)
+assert (train.cached_from.id, train.metrics["accuracy"], model.id) == (5, 0.7, 6)
+assert run.steps["train"] == train
+"""
+    told = run_python("docs/history.md", shell, tmp_path, after=checks)
+    assert "for-loop-2[1] {'pipelinechannel--loop-item-param-1': 0.2}" in told
+    assert "was made by train of churn-training/" in told
+    commands = [line for block in blocks("docs/history.md", "console") for line in block.splitlines()]
+    assert len(commands) >= 9
+    for command in commands:
+        assert run(shlex.split(command), shell, tmp_path)
 
 
 def test_the_guide_works_as_it_stands(shell: dict[str, str], tmp_path: Path) -> None:

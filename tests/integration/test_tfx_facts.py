@@ -37,6 +37,9 @@ CACHED_RUN = "2026-11-23T03:22:00.827972"
 
 STATUS = {"COMPLETE": Status.COMPLETED, "CACHED": Status.CACHED, "FAILED": Status.FAILED}
 
+EVERYTHING = {"include_conditions": True, "include_logs": True}
+"""What the expectations count in, and a walk leaves aside by default."""
+
 runs = pytest.mark.parametrize("name", RUNS)
 artifacts = pytest.mark.parametrize("artifact_id", ARTIFACTS)
 
@@ -232,7 +235,7 @@ def test_who_made_an_artifact_who_emitted_it_again_and_who_took_it(store: Store,
 def test_the_lineage_of_an_artifact(store: Store, artifact_id: int) -> None:
     expected = LINEAGE[artifact_id]
     artifact = store.get_artifact(artifact_id)
-    upstream, downstream = artifact.upstream(), artifact.downstream()
+    upstream, downstream = artifact.upstream(**EVERYTHING), artifact.downstream(**EVERYTHING)
 
     assert (upstream.complete, downstream.complete) == (True, True)
     assert set(upstream.artifacts) - {artifact_id} == set(expected["upstream_artifacts"])
@@ -240,6 +243,20 @@ def test_the_lineage_of_an_artifact(store: Store, artifact_id: int) -> None:
         expected["downstream_artifacts_via_original_producers"]
     )
     assert upstream.producers[artifact_id] == expected["producer_execution"]
+
+
+def test_what_only_a_condition_asked_for_is_no_lineage_unless_it_is_asked_for(store: Store) -> None:
+    """Push takes the model, and is run only if the evaluation blessed it."""
+    push = store.get_step(13)
+    pushed = push.output
+    blessing = store.get_step(12).outputs["blessing"]
+
+    assert list(push.inputs) == ["model"]
+    assert list(push.list_inputs(include_conditions=True)) == ["_Evaluate.blessing", "model"]
+    assert blessing.id not in pushed.upstream().artifacts
+    assert blessing.id in pushed.upstream(include_conditions=True).artifacts
+    assert pushed.id not in blessing.downstream().artifacts
+    assert pushed.id in blessing.downstream(include_conditions=True).artifacts
 
 
 def test_every_artifact_has_its_lineage_checked() -> None:

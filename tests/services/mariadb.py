@@ -9,18 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pymysql
-from typing_extensions import Self
 
-from tests.services import Certificates, free_port, make_certificates, new_directory, start_child
+from tests.services import new_directory
+from tests.services.database import DatabaseServer
 
-_START_TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 30.0
 _UNKNOWN_THREAD = 1094
 _SMALL_FILES = ("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M")
 _FAST = (
@@ -32,76 +28,26 @@ _FAST = (
 )
 
 
-class MariaDb:
-    """One MariaDB server on a free port of 127.0.0.1, with data of its own.
+class MariaDb(DatabaseServer):
+    """A MariaDB server; its options are those of mariadbd, such as `--require-secure-transport=ON`.
 
     The user `zen` logs in with `password` (mysql_native_password) from anywhere and has all rights on
-    the databases named `zen_...`; root may use only the socket.
-
-    Attributes:
-        port: The TCP port; the same after `restart`.
-        socket: The Unix socket's path.
-        password: The password of `zen`.
-        certificates: The PEM files, if made with `tls=True`.
+    the databases named `zen_...`; root may use only the unix socket.
     """
 
-    host = "127.0.0.1"
-    user = "zen"
+    program = "mariadbd"
     service = "auto"
     """What its URLs ask for."""
 
-    def __init__(self, *, tls: bool = False, options: Sequence[str] = ()) -> None:
-        """Prepare a server.
-
-        Args:
-            tls: Offer TLS, with a certificate for 127.0.0.1 and localhost.
-            options: More options of mariadbd, such as `--require-secure-transport=ON`.
-        """
-        self.port = free_port()
-        self.password = secrets.token_urlsafe(12)
-        self.directory = new_directory("mariadb")
-        self.socket = self.directory / "s.sock"
-        self.certificates: Certificates | None = make_certificates(self.directory) if tls else None
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
-
-    def start(self) -> None:
-        """Start the server and wait until it answers.
-
-        Raises:
-            FileNotFoundError: mariadbd is not installed.
-            RuntimeError: It ended at once; the text has the end of its log.
-        """
-        data = self.directory / "data"
-        first = not data.exists()
-        if first:
-            shutil.copytree(_template(), data)
-        with self._log.open("ab") as log:
-            self._process = start_child(self._command(data), stdout=log, stderr=log)
-        self._wait()
-        if first:
-            self.sql(
-                "CREATE USER zen@'%%' IDENTIFIED VIA mysql_native_password USING PASSWORD(%s)", self.password
-            )
-            self.sql(r"GRANT ALL ON `zen\_%`.* TO zen@'%'")
+    @property
+    def socket(self) -> Path:
+        """The unix socket's path."""
+        return self.directory / "s.sock"
 
     def stop(self) -> None:
         """Stop the server cleanly; its data stay for `start`."""
         if self._process is not None:
             self._process.terminate()
-            self._ended()
-
-    def kill(self) -> None:
-        """End the server with SIGKILL, as a crash does."""
-        if self._process is not None:
-            self._process.kill()
             self._ended()
 
     def pause(self) -> None:
@@ -113,16 +59,6 @@ class MariaDb:
         """Go on after `pause`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
-
-    def restart(self) -> None:
-        """Stop the server if it runs, and start it again on the same port and data."""
-        self.stop()
-        self.start()
-
-    def remove(self) -> None:
-        """Kill the server and delete its data."""
-        self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
     def sql(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
         """Run one statement as root and return its rows.
@@ -171,14 +107,19 @@ class MariaDb:
             return False
         return True
 
-    @property
-    def _log(self) -> Path:
-        return self.directory / "log"
+    def _make_data(self) -> None:
+        shutil.copytree(_template(), self._data)
 
-    def _command(self, data: Path) -> list[str]:
+    def _furnish(self) -> None:
+        self.sql(
+            "CREATE USER zen@'%%' IDENTIFIED VIA mysql_native_password USING PASSWORD(%s)", self.password
+        )
+        self.sql(r"GRANT ALL ON `zen\_%`.* TO zen@'%'")
+
+    def _command(self) -> list[str]:
         command = [
-            *_program("mariadbd"),
-            f"--datadir={data}",
+            *_program(self.program),
+            f"--datadir={self._data}",
             f"--socket={self.socket}",
             f"--port={self.port}",
             f"--bind-address={self.host}",
@@ -195,16 +136,6 @@ class MariaDb:
             ]
         return [*command, *self._options]
 
-    def _wait(self) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log_end = self._log.read_text(errors="replace")[-2000:]
-                self.kill()
-                raise RuntimeError(f"mariadbd did not start; its log ends with:\n{log_end}")
-            time.sleep(0.02)
-
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as knock:  # PyMySQL leaves its socket open if this fails
             if knock.connect_ex(str(self.socket)):
@@ -213,17 +144,6 @@ class MariaDb:
             return self.sql("SELECT 1") == [(1,)]
         except pymysql.OperationalError:
             return False
-
-    def _ended(self) -> None:
-        assert self._process is not None
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            raise
-        finally:
-            self._process = None
 
 
 @functools.cache

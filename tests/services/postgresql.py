@@ -7,18 +7,13 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from typing_extensions import Self
 
-from tests.services import Certificates, free_port, make_certificates, new_directory, start_child
+from tests.services.database import DatabaseServer
 
-_START_TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 30.0
 _OTHER_USER = "postgres"
 _FAST = {
     "fsync": "off",
@@ -30,53 +25,13 @@ _FAST = {
 }
 
 
-class PostgreSql:
-    """One PostgreSQL server on a free port of 127.0.0.1, with data of its own.
+class PostgreSql(DatabaseServer):
+    """A PostgreSQL server; its options are settings of postgresql.conf, such as `log_statement=all`.
 
     The user `zen` is its superuser and logs in with `password` (scram-sha-256).
-
-    Attributes:
-        port: The TCP port; the same after `restart`.
-        password: The password of `zen`.
-        certificates: The PEM files, if made with `tls=True`.
     """
 
-    host = "127.0.0.1"
-    user = "zen"
-
-    def __init__(self, *, tls: bool = False, options: Sequence[str] = ()) -> None:
-        """Prepare a server.
-
-        Args:
-            tls: Offer TLS, with a certificate for 127.0.0.1 and localhost.
-            options: Settings of postgresql.conf, such as `log_statement=all`.
-        """
-        self.port = free_port()
-        self.password = secrets.token_urlsafe(12)
-        self.directory = new_directory("postgresql")
-        self.certificates: Certificates | None = make_certificates(self.directory) if tls else None
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
-
-    def start(self) -> None:
-        """Start the server and wait until it answers.
-
-        Raises:
-            FileNotFoundError: PostgreSQL is not installed.
-            RuntimeError: It ended at once; the text has the end of its log.
-        """
-        if not self._data.exists():
-            self._initialise()
-        with self._log.open("ab") as log:
-            self._process = start_child(self._command(), stdout=log, stderr=log)
-        self._wait()
+    program = "postgres"
 
     def stop(self) -> None:
         """Stop the server cleanly, cutting its connections; its data stay for `start`."""
@@ -88,22 +43,6 @@ class PostgreSql:
                 capture_output=True,
             )
             self._ended()
-
-    def kill(self) -> None:
-        """End the server with SIGKILL, as a crash does."""
-        if self._process is not None:
-            self._process.kill()
-            self._ended()
-
-    def restart(self) -> None:
-        """Stop the server if it runs, and start it again on the same port and data."""
-        self.stop()
-        self.start()
-
-    def remove(self) -> None:
-        """Kill the server and delete its data."""
-        self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
     def sql(self, statement: str, *args: object, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement and return its rows.
@@ -147,15 +86,7 @@ class PostgreSql:
         )
         return len(rows)
 
-    @property
-    def _data(self) -> Path:
-        return self.directory / "data"
-
-    @property
-    def _log(self) -> Path:
-        return self.directory / "log"
-
-    def _initialise(self) -> None:
+    def _make_data(self) -> None:
         password = self.directory / "password"
         password.write_text(self.password)
         self._give(self.directory, password)
@@ -203,32 +134,11 @@ class PostgreSql:
         command = [*_as_other(), _program("postgres"), "-D", str(self._data)]
         return [*command, *(part for option in options for part in ("-c", option))]
 
-    def _wait(self) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log_end = self._log.read_text(errors="replace")[-2000:]
-                self.kill()
-                raise RuntimeError(f"postgres did not start; its log ends with:\n{log_end}")
-            time.sleep(0.02)
-
     def _answers(self) -> bool:
         try:
             return self.sql("SELECT 1") == [(1,)]
         except psycopg.OperationalError:
             return False
-
-    def _ended(self) -> None:
-        assert self._process is not None
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            raise
-        finally:
-            self._process = None
 
 
 @functools.cache

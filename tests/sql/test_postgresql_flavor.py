@@ -24,12 +24,15 @@ from zen_mlmd.errors import (
     ZenMlmdError,
 )
 
+UNNAMED = "127.0.0.2"
+"""An address of this machine for which no server's certificate is."""
+
 pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture(scope="module")
 def tls_postgresql() -> Iterator[PostgreSql]:
-    with PostgreSql(tls=True) as server:
+    with PostgreSql(tls=True, options=[f"listen_addresses=127.0.0.1,{UNNAMED}"]) as server:
         yield server
 
 
@@ -160,6 +163,11 @@ def test_tls_is_enforced_and_names_are_verified(tls_postgresql: PostgreSql, tmp_
     refusal(TlsError, lambda: zm.open_store(unknown))  # of no authority that the system trusts
     other = make_certificates(tmp_path)
     refusal(TlsError, lambda: zm.open_store(config_of(tls_postgresql, name, ssl_ca=str(other.ca))))
+    elsewhere = config_of(tls_postgresql, name, host=UNNAMED, ssl_ca=str(made.ca))
+    assert works(zm.open_store(elsewhere))
+    verified = elsewhere.model_copy(update={"ssl_verify_server_cert": True})
+    error = refusal(TlsError, lambda: zm.open_store(verified))  # it is for another name
+    assert "certificate" in error.message
     tls_postgresql.drop_database(name)
 
 

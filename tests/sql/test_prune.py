@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
 import zen_mlmd as zm
 from tests.integration.conftest import stores, url_of
 from zen_mlmd.errors import FilterSyntaxError, UsageError
-from zen_mlmd.transfer.prune import PrunePlan, plan_prune, prune
+from zen_mlmd.transfer.prune import PrunePlan, What, plan_prune, prune
 
 
 @pytest.fixture(params=stores("sqlite-sql", "mysql", "postgresql"))
@@ -37,8 +38,8 @@ def record(store: zm.Store, name: str, *, takes: tuple[str, ...] = (), pipeline:
             step.log_output("model", uri=f"mem://{name}/model")
 
 
-def pruned(store: zm.Store, where: str, *, keep_lineage: bool = True) -> PrunePlan:
-    plan = plan_prune(store, where, keep_lineage=keep_lineage)
+def pruned(store: zm.Store, where: str, *, what: What = "runs", keep_lineage: bool = True) -> PrunePlan:
+    plan = plan_prune(store, where, what=what, keep_lineage=keep_lineage)
     prune(store, plan)
     return plan
 
@@ -54,7 +55,7 @@ def test_a_run_goes_with_what_it_alone_made(store: zm.Store) -> None:
     with store.record_run("p", name="three") as run, run.step("look", inputs={"raw": raw}):
         pass
     plan = plan_prune(store, "name in ('one', 'three')")
-    assert (plan.runs, plan.steps, plan.artifacts) == (("p/three", "p/one"), 3, 2)
+    assert (plan.going, plan.steps, plan.artifacts) == (("p/three", "p/one"), 3, 2)
     assert plan.uris == ("mem://one/model", "mem://one/rows")
     assert names(store) == ["three", "two", "one"]  # nothing was done yet
     assert prune(store, plan)["executions"] == 3
@@ -74,7 +75,7 @@ def test_what_something_depends_on_that_stays_is_kept_on_and_on(store: zm.Store)
     record(store, "three", takes=("p/two/train/model",))
     record(store, "other")
     plan = pruned(store, "name != 'three'")
-    assert (plan.runs, plan.kept_runs) == (("p/other",), ("p/two", "p/one"))
+    assert (plan.going, plan.kept) == (("p/other",), ("p/two", "p/one"))
     assert names(store) == ["three", "two", "one"]
     upstream = store.get_artifact("p/three/train/model").upstream()
     assert {step.name for step in upstream.steps.values()} == {"make", "train"}
@@ -85,7 +86,7 @@ def test_lineage_is_broken_if_asked_and_what_is_used_stays(store: zm.Store) -> N
     record(store, "one")
     record(store, "two", takes=("p/one/make/rows",))
     plan = pruned(store, "name = 'one'", keep_lineage=False)
-    assert (plan.runs, plan.artifacts) == (("p/one",), 1)
+    assert (plan.going, plan.artifacts) == (("p/one",), 1)
     assert names(store) == ["two"]
     assert store.get_run("two")["make"].inputs["in0"].uri == "mem://one/rows"
 
@@ -95,16 +96,16 @@ def test_a_run_that_has_not_ended_stays(store: zm.Store) -> None:
     with run.step("s"):
         pass
     plan = pruned(store, "name = 'now'")
-    assert (plan.runs, plan.running) == ((), ("p/now",))
+    assert (plan.going, plan.running) == ((), ("p/now",))
     run.end()
-    assert pruned(store, "name = 'now'").runs == ("p/now",)
+    assert pruned(store, "name = 'now'").going == ("p/now",)
     assert names(store) == []
 
 
 def test_age_counts(store: zm.Store) -> None:
     record(store, "one")
-    assert plan_prune(store, older_than=timedelta(hours=1)).runs == ()
-    assert plan_prune(store, older_than=timedelta(0)).runs == ("p/one",)
+    assert plan_prune(store, older_than=timedelta(hours=1)).going == ()
+    assert plan_prune(store, older_than=timedelta(0)).going == ("p/one",)
 
 
 def test_nothing_hangs_about_and_ml_metadata_lists_all(sqlite_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_one_that_is_killed_leaves_a_whole_store_and_the_next_goes_on(sqlite_pat
         left = len(store.runs)
         assert left > 1
         assert all(step.record.id for run in store.runs for step in run.step_runs)
-        assert len(pruned(store, "name != 'r39'").runs) == left - 1
+        assert len(pruned(store, "name != 'r39'").going) == left - 1
         assert names(store) == ["r39"]
         assert len(list(store.list_artifacts())) == 2
     assert dangling(sqlite_path) == []
@@ -208,6 +209,66 @@ def test_the_command_says_what_and_deletes_if_told(sqlite_path: Path, tmp_path: 
     assert "deleted: 2 steps, 2 artifacts" in command(*asked, "--yes").stdout
     listed = command("runs", "list", "--store", sqlite_path, "-o", "json")
     assert [each["name"] for each in json.loads(listed.stdout)] == ["two"]
+    said = command("prune", "steps", "--where", "name = 'train'", "--store", sqlite_path, "--yes")
+    assert "p/two/train" in said.stdout
+    assert "deleted: 1 steps, 1 artifacts" in said.stdout
+    said = command("prune", "artifacts", "--older-than", "0h", "--store", sqlite_path)
+    assert "mem://two/rows" in said.stdout.partition("kept")[2]
     wrong = command("prune", "--older-than", "soon", "--store", sqlite_path)
     assert wrong.returncode == 2
     assert "90d" in wrong.stderr
+
+
+def test_steps_go_alone_and_what_others_need_stays(store: zm.Store) -> None:
+    record(store, "one")
+    record(store, "two", takes=("p/one/train/model",))
+    plan = pruned(store, "name = 'train'", what="steps")
+    assert (plan.going, plan.kept) == (("p/two/train",), ("p/one/train",))
+    assert (plan.steps, plan.uris) == (1, ("mem://two/model",))
+    assert {run.name: run.step_names for run in store.runs} == {"two": ["make"], "one": ["make", "train"]}
+    assert store.get_artifact("p/two/make/rows").upstream().complete
+    assert len(pruned(store, "name = 'make'", what="steps").kept) == 1  # train of one took its rows
+    assert pruned(store, "name = 'train'", what="steps", keep_lineage=False).steps == 1
+    assert {run.name: run.step_names for run in store.runs} == {"two": [], "one": ["make"]}
+
+
+def test_steps_of_a_run_that_has_not_ended_stay(store: zm.Store) -> None:
+    run = store.record_run("p", name="now")
+    with run.step("s"):
+        pass
+    plan = pruned(store, "name = 's'", what="steps")
+    assert (plan.going, plan.running) == ((), ("p/now/s",))
+    run.end()
+    assert pruned(store, "name = 's'", what="steps").going == ("p/now/s",)
+
+
+def test_artifacts_go_that_nothing_made_or_used(store: zm.Store) -> None:
+    record(store, "one")
+    for uri in ("mem://stray", "mem://one"):
+        store.import_artifact(uri)
+    assert plan_prune(store, what="artifacts", older_than=timedelta(hours=1)).artifacts == 0
+    plan = pruned(store, "uri like 'mem://%one%' or uri = 'mem://stray'", what="artifacts")
+    assert sorted(plan.going) == ["mem://one", "mem://stray"]
+    assert sorted(plan.kept) == ["mem://one/model", "mem://one/rows"]
+    assert sorted(each.uri for each in store.list_artifacts()) == ["mem://one/model", "mem://one/rows"]
+    pruned(store, "uri = 'mem://one/rows'", what="artifacts", keep_lineage=False)
+    assert [each.uri for each in store.list_artifacts()] == ["mem://one/model"]
+    assert not store.get_run("one")["make"].outputs
+    assert store.get_run("one")["train"].outputs["model"].uri == "mem://one/model"
+
+
+@pytest.mark.parametrize("keep_lineage", [True, False])
+def test_a_step_that_is_in_two_runs_stays_while_one_of_them_does(store: zm.Store, keep_lineage: bool) -> None:
+    for name in ("one", "two", "three"):
+        record(store, name)
+    shared = store.get_run("one")["make"].record.id
+    request = rpc.PutAttributionsAndAssociationsRequest()
+    request.associations.add(execution_id=shared, context_id=store.get_run("two").record.id)
+    store.loader.client.service.call("PutAttributionsAndAssociations", request)
+    plan = pruned(store, "name in ('one', 'three')", keep_lineage=keep_lineage)
+    assert (plan.going, plan.kept) == (("p/three",), ("p/one",))
+    assert names(store) == ["two", "one"]
+    assert shared in store.loader.steps([shared])
+    assert store.get_run("one").step_names == (["make", "train"] if keep_lineage else ["make"])
+    assert set(pruned(store, "name in ('one', 'two')").going) == {"p/one", "p/two"}
+    assert (names(store), list(store.list_artifacts())) == ([], [])

@@ -20,6 +20,8 @@ EDGE_FIELDS = ("from", "from_id", "event", "slots", "to", "to_id", "at", "reuse"
 @click.argument("artifact")
 @click.option("--upstream/--downstream", default=True, help="What it came from, or what came from it.")
 @click.option("--max-hops", metavar="N", type=click.IntRange(min=0), help="Follow this many edges at most.")
+@click.option("--include-logs", is_flag=True, help="Also log files that Kubeflow's steps made.")
+@click.option("--include-conditions", is_flag=True, help="Also what only decided whether a TFX step runs.")
 @click.option(
     "-o",
     "--output",
@@ -31,7 +33,7 @@ EDGE_FIELDS = ("from", "from_id", "event", "slots", "to", "to_id", "at", "reuse"
     help="How it is printed.",
 )
 @store_option
-def lineage(artifact: str, upstream: bool, max_hops: int | None, output: str) -> None:
+def lineage(artifact: str, upstream: bool, output: str, **bounds: Any) -> None:
     """Show what an artifact was made from, or what was made from it.
 
     However far that is. ARTIFACT is its id, its URI, or a path, as churn/latest/train/model.
@@ -41,7 +43,7 @@ def lineage(artifact: str, upstream: bool, max_hops: int | None, output: str) ->
     """
     with open_to_read() as store:
         start = store.get_artifact(artifact)
-        graph = start.upstream(max_hops=max_hops) if upstream else start.downstream(max_hops=max_hops)
+        graph = start.upstream(**bounds) if upstream else start.downstream(**bounds)
         _print(graph, output)
 
 

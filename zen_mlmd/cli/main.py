@@ -27,7 +27,7 @@ COMMANDS = {
     "serve": ("serve", "Serve a store to MLMD clients over gRPC, until SIGTERM or Ctrl-C."),
     "token": ("tokens", "Tokens that clients of a server send: create, list, revoke."),
     "metadata-store": ("flavors", "Metadata stores: their flavors, migrating them."),
-    "prune": ("pruning", "Delete old runs, and what they alone made."),
+    "prune": ("pruning", "Delete old runs, steps or artifacts, with what they alone made."),
     "doctor": ("upkeep", "Look over a store's database, and mend it."),
 }
 """Name of a command to its module in this package, and its help in one line."""

@@ -1,17 +1,20 @@
-"""`zen-mlmd prune`: deletes old runs; without --yes it only says which."""
+"""`zen-mlmd prune`: deletes old runs, steps or artifacts; without --yes it only says which."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zen_mlmd.cli.options import chosen_config, store_option
 from zen_mlmd.cli.output import note
 from zen_mlmd.cli.safe import safe
+
+if TYPE_CHECKING:
+    from zen_mlmd.transfer.prune import What
 
 _UNITS = {"h": 1, "d": 24, "w": 24 * 7}
 _SHOWN = 20
@@ -30,20 +33,32 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
 
 @click.command()
 @store_option
-@click.option("--where", help="Which runs: a filter as of `runs list`.")
-@click.option("--older-than", type=_Age(), metavar="AGE", help="Runs that began so long ago: 90d, 12h, 6w.")
-@click.option("--break-lineage", is_flag=True, help="Also runs on which something depends that stays.")
+@click.argument("what", type=click.Choice(["runs", "steps", "artifacts"]), default="runs")
+@click.option("--where", help="Which of them: a filter of runs, of steps or of artifacts.")
+@click.option(
+    "--older-than", type=_Age(), metavar="AGE", help="Those that began, or were made, so long ago: 90d, 12h."
+)
+@click.option("--break-lineage", is_flag=True, help="Also those on which something depends that stays.")
 @click.option(
     "--uris", type=click.Path(path_type=Path, dir_okay=False), help="Write the artifacts' URIs here."
 )
 @click.option("--yes", is_flag=True, help="Delete them.")
 def prune(
-    where: str | None, older_than: timedelta | None, *, break_lineage: bool, uris: Path | None, yes: bool
+    what: What,
+    where: str | None,
+    older_than: timedelta | None,
+    *,
+    break_lineage: bool,
+    uris: Path | None,
+    yes: bool,
 ) -> None:
-    """Delete old runs, and what they alone made.
+    """Delete old runs, steps or artifacts, with what they alone made.
 
-    Without --yes it only says which. A run that has not ended stays, and so does one whose artifacts
-    something else uses that stays. Payloads are left where they are: --uris tells where that is.
+    Steps leave their run. Of artifacts, those go that no step has.
+
+    Without --yes it only says which. A run that has not ended stays with its steps, and so does what made
+    artifacts that something else uses that stays. Payloads are left where they are: --uris tells where that
+    is.
 
     In Python: zen_mlmd.transfer.prune.plan_prune, prune
     """
@@ -55,11 +70,12 @@ def prune(
     if "service" in type(config).model_fields:
         config = config.model_copy(update={"service": "sql"})
     with open_store(config) as store:
-        plan = plan_prune(store, where, older_than=older_than, keep_lineage=not break_lineage)
-        _tell("to be deleted", plan.runs)
-        _tell("kept, as something depends on them", plan.kept_runs)
+        plan = plan_prune(store, where, older_than=older_than, what=what, keep_lineage=not break_lineage)
+        _tell("to be deleted", plan.going)
+        _tell("kept, as something depends on them", plan.kept)
         _tell("kept, as they have not ended", plan.running)
-        click.echo(f"{len(plan.runs)} runs, {plan.steps} steps, {plan.artifacts} artifacts")
+        runs = f"{len(plan.going)} runs, " if what == "runs" else ""
+        click.echo(f"{runs}{plan.steps} steps, {plan.artifacts} artifacts")
         if uris is not None:
             uris.write_text("".join(f"{uri}\n" for uri in plan.uris), encoding="utf-8")
         if not yes:
@@ -71,10 +87,10 @@ def prune(
     )
 
 
-def _tell(what: str, runs: tuple[str, ...]) -> None:
-    if runs:
+def _tell(what: str, names: tuple[str, ...]) -> None:
+    if names:
         click.echo(f"{what}:")
-    for path in runs[:_SHOWN]:
+    for path in names[:_SHOWN]:
         click.echo(safe(f"  {path}"))
-    if len(runs) > _SHOWN:
-        click.echo(f"  and {len(runs) - _SHOWN} more")
+    if len(names) > _SHOWN:
+        click.echo(f"  and {len(names) - _SHOWN} more")

@@ -23,8 +23,21 @@ if TYPE_CHECKING:
 
 _TIMES = ("status", "started_at", "ended_at", "duration_s")
 PIPELINE_FIELDS = ("id", "name", "created_at")
-RUN_FIELDS = ("id", "pipeline", "name", *_TIMES, "parameters", "metrics", "properties")
-STEP_FIELDS = ("id", "name", "type", *_TIMES, "parameters", "metrics", "inputs", "outputs", "failure")
+RUN_FIELDS = (
+    "id",
+    "pipeline",
+    "name",
+    *_TIMES,
+    "parameters",
+    "metrics",
+    "properties",
+    "dialect",
+    "namespace",
+)
+STEP_FIELDS = (
+    *("id", "name", "display_name", "kind", "type", *_TIMES),
+    *("parameters", "output_parameters", "metrics", "inputs", "outputs", "failure"),
+)
 CHANGE_FIELDS = ("step", "kind", "name", "before", "after")
 
 _ID = Column("id", "id", whole=True, right=True)
@@ -80,18 +93,19 @@ def list_runs(pipeline: str | None, where: str | None, limit: int, output: str) 
 
 @runs.command("show")
 @click.argument("run")
+@click.option("--include-groups", is_flag=True, help="Also Kubeflow's DAGs, loops and conditions.")
 @output_option
 @store_option
-def show_run(run: str, output: str) -> None:
+def show_run(run: str, output: str, include_groups: bool) -> None:
     """Show a run and its steps. RUN is its name, or pipeline/run, as churn/latest.
 
     CSV has the steps alone.
 
-    In Python: run = store.get("churn/latest"); run.to_dict(), run.step_runs.to_dicts()
+    In Python: run = store.get("churn/latest"); run.to_dict(), run.list_steps().to_dicts()
     """
     with open_to_read() as store:
         found = find_run(store, run)
-        steps = found.step_runs.to_dicts()
+        steps = found.list_steps(include_groups=include_groups).to_dicts()
         about = {**found.to_dict(), "environment": dict(found.environment), "failure": _failure(found)}
     if output in ("json", "yaml"):
         print_data({**about, "steps": steps}, output)

@@ -37,12 +37,16 @@ class Dialect(Protocol):
         PIPELINES: The context types of its pipelines.
         RUNS: The context types of its runs; dialects may share one.
         NODE: The context type of a step over all runs, named `<pipeline>.<step>`; empty if there is none.
+        GROUPS: The execution types of its groups of steps.
+        ASIDE: What the names of inputs and outputs begin with that may be no data; see `role`.
     """
 
     NAME: str
     PIPELINES: frozenset[str]
     RUNS: frozenset[str]
     NODE: str
+    GROUPS: frozenset[str]
+    ASIDE: tuple[str, ...]
 
     def is_run(self, context: mlmd.Context) -> bool:
         """Tell whether it wrote a run, of a context that has one of its types."""

@@ -26,6 +26,8 @@ RUNS = frozenset({"system.PipelineRun", "kfp.PipelineRun"})
 NODE = ""
 
 _DAG = "system.DAGExecution"
+GROUPS = frozenset({_DAG})
+ASIDE: tuple[str, ...] = ("executor-logs",)
 _IMPORTERS = ("system.ImporterExecution", "system.ImporterWorkspaceExecution")
 _EXECUTIONS = frozenset({_DAG, *_IMPORTERS, "system.ContainerExecution", "kfp.ContainerExecution"})
 _ARTIFACTS = ("system.", "google.", "tfx.")

@@ -21,6 +21,8 @@ PIPELINE_TYPES: Final = frozenset[str]().union(*(each.PIPELINES for each in DIAL
 RUN_TYPES: Final = frozenset[str]().union(*(each.RUNS for each in DIALECTS))
 RUNS_WITHOUT_PIPELINE: Final = frozenset[str]().union(*(each.RUNS for each in DIALECTS if not each.PIPELINES))
 """The context types of runs whose own rows name a pipeline that has no context."""
+ASIDE: Final = tuple(sorted({start for each in DIALECTS for start in each.ASIDE}))
+GROUP_TYPES: Final = frozenset[str]().union(*(each.GROUPS for each in DIALECTS))
 NAMES: Final = tuple(dict.fromkeys(each.NAME for each in DIALECTS))
 
 

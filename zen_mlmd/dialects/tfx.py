@@ -22,6 +22,8 @@ NAME = "tfx"
 PIPELINE, RUN, NODE, CACHE = "pipeline", "pipeline_run", "node", "execution_cache"
 PIPELINES = frozenset({PIPELINE})
 RUNS = frozenset({RUN})
+GROUPS = frozenset[str]()
+ASIDE: tuple[str, ...] = ("_",)
 
 _KINDS = {"Importer": StepKind.IMPORTER, "Resolver": StepKind.RESOLVER}
 

@@ -15,6 +15,8 @@ NAME = "zenml"
 PIPELINES = tfx.PIPELINES
 RUNS = tfx.RUNS
 NODE = tfx.NODE
+GROUPS = tfx.GROUPS
+ASIDE = tfx.ASIDE
 
 _PREFIX = "zenml-"
 _STEP_NAME = "zenml-pipeline_parameter_name"

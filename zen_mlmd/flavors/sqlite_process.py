@@ -35,6 +35,7 @@ _ANSWER, _REFUSAL, _ERROR = range(3)
 _DELETE: Final = "delete"
 _LINEAGE: Final = "GetLineage"
 """Beside MLMD's calls; one that only reads begins as theirs do."""
+_NOTHING: Final = b"-"  # in place of edges, whose bytes are a multiple of 24
 _PARENT_S: Final = 2.0
 """How often a child without work looks whether its parent is there: a fork of it may keep the pipes open."""
 
@@ -98,26 +99,44 @@ class SqliteProcessService(base.MetadataService):
                 return self._exchange(method, data)
 
     def delete(
-        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+        self,
+        *,
+        executions: Sequence[int] = (),
+        artifacts: Sequence[int] = (),
+        contexts: Sequence[int] = (),
+        even_used: bool = False,
     ) -> dict[str, int]:
         """Delete nodes; see `MetadataService.delete`."""
-        wish = {"executions": list(executions), "artifacts": list(artifacts), "contexts": list(contexts)}
+        nodes = {"executions": list(executions), "artifacts": list(artifacts), "contexts": list(contexts)}
+        wish = {**nodes, "even_used": even_used}
         with self._lock:
             gone: dict[str, int] = json.loads(self._exchange(_DELETE, json.dumps(wish).encode()))
         return gone
 
     def lineage_edges(
-        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+        self,
+        artifacts: Sequence[int],
+        *,
+        upstream: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        barred: Sequence[str] = (),
     ) -> LineageEdges | None:
         """Return edges; see `MetadataService.lineage_edges`."""
-        wish = {"artifacts": list(artifacts), "upstream": upstream, "inputs": inputs, "outputs": outputs}
+        wish = {
+            "artifacts": list(artifacts),
+            "upstream": upstream,
+            "inputs": list(inputs),
+            "outputs": list(outputs),
+            "barred": list(barred),
+        }
         data = json.dumps(wish).encode()
         with self._lock:
             try:
                 answer = self._exchange(_LINEAGE, data)
             except ConnectionLostError:
                 answer = self._exchange(_LINEAGE, data)
-        return LineageEdges.from_bytes(answer)
+        return None if answer == _NOTHING else LineageEdges.from_bytes(answer)
 
     def check(self, method: str, request: Any) -> None:
         """Refuse what this database cannot keep; see `MetadataService.check`."""
@@ -295,7 +314,7 @@ def _answer(service: base.MetadataService, method: str, data: bytes) -> tuple[in
             return _ANSWER, json.dumps(service.delete(**json.loads(data))).encode()
         if method == _LINEAGE:
             edges = service.lineage_edges(**json.loads(data))
-            return _ANSWER, b"" if edges is None else edges.to_bytes()
+            return _ANSWER, _NOTHING if edges is None else edges.to_bytes()
         return _ANSWER, service.forward(method, data)
     except base.Refusal as refusal:
         return _REFUSAL, pickle.dumps((refusal.code, refusal.text))

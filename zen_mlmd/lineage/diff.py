@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from zen_mlmd.lineage.export import printable
-from zen_mlmd.loader import Loader
-from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, PipelineRun, StepRun
+from zen_mlmd.loader import Loader, slots
+from zen_mlmd.model import Artifact, Event, PipelineRun, StepRun
 from zen_mlmd.values import same
 
 ABSENT = "(absent)"
@@ -124,16 +124,13 @@ class _Contents:
         wanted = {event.artifact_id for events in self.events.values() for event in events}
         self.artifacts = loader.artifacts(sorted(wanted))
 
-    def slots(self, step: StepRun, types: Any) -> dict[str, Artifact]:
-        placed: dict[str, Artifact] = {}
-        for event in self.events.get(step.id, ()):
-            if event.type not in types or event.artifact_id not in self.artifacts:
-                continue
-            for slot in event.slots:
-                placed[f"{slot.name}[{slot.index}]" if slot.index else slot.name] = self.artifacts[
-                    event.artifact_id
-                ]
-        return placed
+    def slots(self, step: StepRun, *, taken: bool) -> dict[str, Artifact]:
+        return {
+            f"{name}[{place}]" if place else name: self.artifacts[artifact]
+            for name, found in slots(step, self.events.get(step.id, ()), taken=taken).items()
+            for place, artifact in enumerate(found)
+            if artifact in self.artifacts
+        }
 
 
 def _latest_steps(loader: Loader, run: PipelineRun) -> dict[str, StepRun]:
@@ -141,13 +138,14 @@ def _latest_steps(loader: Loader, run: PipelineRun) -> dict[str, StepRun]:
 
 
 def _compare_steps(contents: tuple[_Contents, _Contents], before: StepRun, after: StepRun) -> list[Change]:
-    name = after.name
+    name = after.key
     changes = compare(name, "parameter", before.parameters, after.parameters)
     if before.code != after.code:
         changes.append(Change(name, "code", "", before.code or ABSENT, after.code or ABSENT))
     ids_count = contents[0].origin == contents[1].origin
-    for kind, types in (("input", INPUT_EVENTS), ("output", OUTPUT_EVENTS)):
-        old, new = contents[0].slots(before, types), contents[1].slots(after, types)
+    for kind in ("input", "output"):
+        taken = kind == "input"
+        old, new = contents[0].slots(before, taken=taken), contents[1].slots(after, taken=taken)
         for slot in dict.fromkeys([*old, *new]):
             a, b = old.get(slot), new.get(slot)
             if a is not None and b is not None and ((ids_count and a.id == b.id) or same_content(a, b)):

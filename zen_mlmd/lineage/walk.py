@@ -12,8 +12,10 @@ from datetime import datetime
 from typing import Any, Final, get_args
 
 from zen_mlmd.dialects import base
+from zen_mlmd.dialects.registry import ASIDE
 from zen_mlmd.errors import UsageError
 from zen_mlmd.lineage.ahead import Ahead, MetEvent, found_at_once
+from zen_mlmd.lineage.aside import Aside
 from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
 from zen_mlmd.lineage.lazy import Lazy, LazyEvents, Met
 from zen_mlmd.loader import Loader
@@ -33,6 +35,8 @@ class Bounds:
         stop_types: Artifacts of these types are shown, and not walked beyond; one type may be a str.
         since, until: Events outside of these times are not followed.
         reuse: Show the steps that emitted an artifact again without making it.
+        include_logs: Also log files that steps made (Kubeflow: `executor-logs`, `main-logs`).
+        include_conditions: Also follow what a step took only to decide whether it runs (TFX).
         inputs, outputs: Which event types count, also by name. INTERNAL_* and PENDING_OUTPUT do not by
             default: TFX's Resolver has an INTERNAL_OUTPUT for what it found, and did not make it.
 
@@ -45,6 +49,8 @@ class Bounds:
     since: datetime | None = None
     until: datetime | None = None
     reuse: bool = True
+    include_logs: bool = False
+    include_conditions: bool = False
     inputs: Collection[EventType] = INPUT_EVENTS
     outputs: Collection[EventType] = OUTPUT_EVENTS
 
@@ -155,6 +161,9 @@ class _Walk:
         outward, inward = self._outputs, self._inputs
         self._outward, self._inward = (outward, inward) if upstream else (inward, outward)
         self._in_time = _in_time(bounds)
+        self._aside = Aside(
+            loader, include_logs=bounds.include_logs, include_conditions=bounds.include_conditions
+        )
         # Downstream: the steps that led to an artifact, and the artifacts at which the walk waits
         # because none of those made them.
         self._led_by: dict[int, set[int]] = {}
@@ -164,6 +173,7 @@ class _Walk:
         edges = self._edges()
         if edges and self._take(edges):
             return
+        self._aside.is_idle = bool(edges)
         limit = self._bounds.max_hops
         frontier, hops = list(self.start), 0
         client = self._loader.client
@@ -181,11 +191,12 @@ class _Walk:
     def _edges(self) -> LineageEdges:
         """Return what a service finds at once, where nothing bounds the walk."""
         bounds, start = self._bounds, list(self.start)
-        if not start or bounds.max_hops is not None or bounds.stop_types or bounds.since or bounds.until:
+        is_bound = bounds.max_hops is not None or bounds.stop_types or bounds.since or bounds.until
+        if not start or is_bound or self._aside.has_groups:
             return LineageEdges()
         inputs, outputs = sorted(self._inputs), sorted(self._outputs)
         found = self._loader.client.lineage_edges(
-            start, upstream=self._upstream, inputs=inputs, outputs=outputs
+            start, upstream=self._upstream, inputs=inputs, outputs=outputs, barred=ASIDE
         )
         return found or LineageEdges()
 
@@ -206,9 +217,8 @@ class _Walk:
         self._find_producers(events)
         stopped = self._stopped(frontier)
         steps: list[int] = []
-        for event in events:
-            if event.type not in outward:
-                continue
+        followed = [event for event in events if event.type in outward]
+        for event in followed if self._upstream else self._aside.without(followed, taken=True):
             artifact, step = event.artifact_id, event.execution_id
             is_in_time = not in_time or in_time(event)
             if not self._is_followed(event, artifact, step, is_in_time):
@@ -252,9 +262,8 @@ class _Walk:
         """Follow steps to their artifacts; return the artifacts to go on from."""
         inward, in_time, downstream = self._inward, self._in_time, not self._upstream
         frontier: list[int] = []
-        for event in events:
-            if event.type not in inward:
-                continue
+        followed = [event for event in events if event.type in inward]
+        for event in self._aside.without(followed, taken=self._upstream):
             artifact, step = event.artifact_id, event.execution_id
             if at_limit or (in_time and not in_time(event)):
                 self._not_entered.setdefault(artifact, set()).add(step)

@@ -7,8 +7,8 @@ from typing import Any
 
 from zen_mlmd.lineage.diff import ABSENT, Change, described, diff_steps, shown
 from zen_mlmd.lineage.export import printable
-from zen_mlmd.loader import Loader
-from zen_mlmd.model import INPUT_EVENTS, Artifact, PipelineRun, Status, StepRun
+from zen_mlmd.loader import Loader, slots
+from zen_mlmd.model import Artifact, PipelineRun, Status, StepRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,9 @@ def explain(loader: Loader, artifact: Artifact) -> Explanation:
         return Explanation(artifact, None, None, (), None, ())
     run = loader.run_of_step(step)
     taken = [
-        (slot.name, event.artifact_id)
-        for event in loader.events_of_steps([step.id])
-        if event.type in INPUT_EVENTS
-        for slot in event.slots
+        (name if len(found) == 1 else f"{name}[{place}]", each)
+        for name, found in slots(step, loader.events_of_steps([step.id]), taken=True).items()
+        for place, each in enumerate(found)
     ]
     artifacts = loader.artifacts(sorted({each for _, each in taken}))
     inputs = tuple((name, artifacts[each]) for name, each in taken if each in artifacts)
@@ -88,10 +87,12 @@ def _previous(loader: Loader, step: StepRun, run: PipelineRun | None) -> StepRun
     """Return the last run of the same step, in a run before this one, that was run to its end."""
     if run is None:
         return None
-    here = {each.id for each in loader.whole([run])[run.id].steps}
+    whole = loader.whole([run])[run.id].steps
+    here = {each.id for each in whole}
+    key = next((each.key for each in whole if each.id == step.id), step.key)
     before = [
         each
-        for each in loader.steps_of_node(run.pipeline, step.name)
+        for each in loader.earlier_steps(run, step.name, key)
         if each.id < step.id and each.id not in here and each.status is Status.COMPLETED
     ]
     return max(before, key=lambda each: each.id, default=None)

@@ -137,13 +137,14 @@ class ArtifactView(RecordView[Artifact]):
 
     @property
     def consumers(self) -> ViewList[StepView]:
-        """The steps that took it, oldest first."""
+        """The steps that took it, oldest first; groups of steps are left out."""
         events = self._loader.events_of_artifacts([self.id])
         ids = sorted({event.step_id for event in events if event.type in INPUT_EVENTS})
         from zen_mlmd.reading.steps import StepView
 
         found = self._loader.steps(ids)
-        return ViewList((StepView(found[each], self._loader) for each in ids if each in found), StepView)
+        steps = (found[each] for each in ids if each in found and not found[each].kind.is_group)
+        return ViewList((StepView(each, self._loader) for each in steps), StepView)
 
     @property
     def path(self) -> str:

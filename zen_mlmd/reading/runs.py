@@ -76,6 +76,8 @@ class PipelineRunView(RecordView[PipelineRun]):
         "started_at",
         "ended_at",
         "duration_s",
+        "dialect",
+        "namespace",
     )
 
     def __init__(self, record: PipelineRun, cohort: Cohort) -> None:
@@ -333,6 +335,8 @@ class PipelineRunView(RecordView[PipelineRun]):
             "parameters": dict(self.parameters),
             "metrics": dict(self.metrics),
             "properties": dict(self.properties),
+            "dialect": self.dialect,
+            "namespace": self.namespace,
         }
 
     def _steps(self) -> Sequence[StepRun]:

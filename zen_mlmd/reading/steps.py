@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.export import printable
-from zen_mlmd.loader import Loader
-from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, EventType, Status, StepKind, StepRun
+from zen_mlmd.loader import Loader, slots
+from zen_mlmd.model import INPUT_EVENTS, Artifact, Event, EventType, Status, StepKind, StepRun
 from zen_mlmd.reading.artifacts import ArtifactView
 from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
 from zen_mlmd.reading.listing import Named, ViewList, not_found
@@ -87,6 +87,8 @@ class StepView(RecordView[StepRun]):
     COLUMNS: ClassVar[Sequence[str]] = (
         "id",
         "name",
+        "display_name",
+        "kind",
         "type",
         "status",
         "started_at",
@@ -269,7 +271,7 @@ class StepView(RecordView[StepRun]):
             include_conditions: Also what was taken only to decide whether the step runs, which TFX calls
                 `_Evaluate.blessing`.
         """
-        return self._slots(INPUT_EVENTS, "input", "" if include_conditions else "condition")
+        return self._slots(taken=True, hide=not include_conditions)
 
     def list_outputs(self, *, include_logs: bool = False) -> Slots:
         """Return what it made, or found in the cache, by output name.
@@ -282,7 +284,7 @@ class StepView(RecordView[StepRun]):
         """
         if self.kind.is_group:
             return Slots(self._group_outputs(), "output")
-        return self._slots(OUTPUT_EVENTS, "output", "" if include_logs else "log")
+        return self._slots(taken=False, hide=not include_logs)
 
     @property
     def input(self) -> ArtifactView:
@@ -362,12 +364,15 @@ class StepView(RecordView[StepRun]):
         return {
             "id": self.id,
             "name": self.key,
+            "display_name": self.display_name,
+            "kind": str(self.kind),
             "type": self.record.type,
             "status": str(self.status),
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "duration_s": self.duration_s,
             "parameters": dict(self.parameters),
+            "output_parameters": dict(self.output_parameters),
             "metrics": dict(self.metrics),
             "inputs": {name: [each.id for each in found] for name, found in self.inputs.lists.items()},
             "outputs": {name: [each.id for each in found] for name, found in self.outputs.lists.items()},
@@ -387,29 +392,23 @@ class StepView(RecordView[StepRun]):
             return self._run.contents().events.get(self.id, [])
         return self._loader.events_of_steps([self.id])
 
-    def _slots(self, types: Collection[EventType], what: str, hidden: str) -> Slots:
-        placed: list[tuple[str, int, int]] = []
-        for event in self._events():
-            if event.type in types:
-                placed.extend((slot.name, slot.index, event.artifact_id) for slot in event.slots)
-                if not event.slots:
-                    placed.append(("", 0, event.artifact_id))
+    def _slots(self, *, taken: bool, hide: bool) -> Slots:
+        placed = slots(self.record, self._events(), taken=taken, hide=hide)
         contents = None if self._run is None else self._run.contents()
         artifacts: Mapping[int, Artifact]
         if contents is not None:
             artifacts = contents.artifacts
         else:
-            artifacts = self._loader.artifacts(sorted({each for _, _, each in placed}))
-        taken = what == "input"
-        lists: dict[str, list[ArtifactView]] = {}
-        for name, _, artifact in sorted(dict.fromkeys(placed), key=lambda each: each[:2]):
-            role = self._loader.role(self.record, name, taken=taken)
-            if artifact in artifacts and (not role or role != hidden):
-                view = ArtifactView(
-                    artifacts[artifact], self._loader, step=self, taken=taken, contents=contents
-                )
-                lists.setdefault(name, []).append(view)
-        return Slots(lists, what)
+            artifacts = self._loader.artifacts(sorted({each for found in placed.values() for each in found}))
+        views = {
+            name: [
+                ArtifactView(artifacts[each], self._loader, step=self, taken=taken, contents=contents)
+                for each in found
+                if each in artifacts
+            ]
+            for name, found in placed.items()
+        }
+        return Slots({name: found for name, found in views.items() if found}, "input" if taken else "output")
 
     def _group_outputs(self) -> dict[str, list[ArtifactView]]:
         lists: dict[str, list[ArtifactView]] = {}

@@ -91,7 +91,13 @@ class MetadataService(abc.ABC):
         check_request(method, request)
 
     def lineage_edges(
-        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+        self,
+        artifacts: Sequence[int],
+        *,
+        upstream: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        barred: Sequence[str] = (),
     ) -> LineageEdges | None:
         """Return all edges on the way up or down from artifacts, if this service has a quick way to them.
 
@@ -100,20 +106,28 @@ class MetadataService(abc.ABC):
             upstream: Up, to what made them, or down.
             inputs: Numbers of the types of events that lead into a step.
             outputs: Numbers of those that lead out of one.
+            barred: Beginnings of names of inputs and outputs: where an event of the store has such a
+                name, there is no quick way.
 
         Returns:
             Each event of `inputs` and `outputs` of each execution on the way, and each of `outputs` of
             each artifact on the way, once; None if there is no such way.
         """
-        del artifacts, upstream, inputs, outputs
+        del artifacts, upstream, inputs, outputs, barred
         return None
 
     def delete(
-        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+        self,
+        *,
+        executions: Sequence[int] = (),
+        artifacts: Sequence[int] = (),
+        contexts: Sequence[int] = (),
+        even_used: bool = False,
     ) -> dict[str, int]:
         """Delete nodes with all that hangs on them, in one transaction: all of it, or nothing.
 
-        Artifacts that still have events then, and contexts that still have executions or children, stay.
+        Artifacts that still have events then stay, unless they are to go `even_used`, with those events;
+        contexts that still have executions or children stay.
 
         Returns:
             How many were deleted, by "executions", "artifacts" and "contexts".
@@ -121,7 +135,7 @@ class MetadataService(abc.ABC):
         Raises:
             UsageError: Only the SQL service can.
         """
-        del executions, artifacts, contexts
+        del executions, artifacts, contexts, even_used
         raise UsageError(
             f"{self.location}: ml-metadata deletes nothing; only the SQL service does",
             hint="open the database itself with service=sql: mysql://user@host/db, sqlite:///x.db?service=sql",

@@ -230,10 +230,18 @@ class Client:
         return events
 
     def lineage_edges(
-        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+        self,
+        artifacts: Sequence[int],
+        *,
+        upstream: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        barred: Sequence[str] = (),
     ) -> LineageEdges | None:
         """Return all edges on the way up or down from artifacts; see `MetadataService.lineage_edges`."""
-        return self.service.lineage_edges(artifacts, upstream=upstream, inputs=inputs, outputs=outputs)
+        return self.service.lineage_edges(
+            artifacts, upstream=upstream, inputs=inputs, outputs=outputs, barred=barred
+        )
 
     # -- contexts --------------------------------------------------------------------------------
 
@@ -309,6 +317,19 @@ class Client:
             return list(self.read("GetContextsByExecution", request).contexts)
         except NotFoundError:  # what MLMD says of an execution that is in no context
             return []
+
+    def context_ids_of_executions(self, ids: Sequence[int]) -> dict[int, set[int]]:
+        """Return the ids of the contexts of many executions; those of none are left out."""
+        found: dict[int, set[int]] = {}
+        for start in range(0, len(ids), PAGE):  # ml-metadata begins a subgraph at no more, without a word
+            request = rpc.GetLineageSubgraphRequest()
+            request.read_mask.paths.append("associations")
+            options = request.lineage_subgraph_query_options
+            batch = ", ".join(map(str, ids[start : start + PAGE]))
+            options.starting_executions.filter_query, options.max_num_hops = f"id IN ({batch})", 0
+            for link in self.read("GetLineageSubgraph", request).lineage_subgraph.associations:
+                found.setdefault(link.execution_id, set()).add(link.context_id)
+        return found
 
     def executions_of_context(self, context_id: int) -> list[mlmd.Execution]:
         """Return all executions of a context, in one call.

@@ -1,10 +1,13 @@
-"""Deleting old runs, with what they alone made; lineage that something kept depends on stays.
+"""Deleting old runs, steps or artifacts; lineage that something kept depends on stays.
 
-What goes, of the runs that are chosen:
+What goes, of what is chosen:
 
-- a run goes with all of its steps, if nothing that stays used, or made again, an output of theirs; else it
-  stays whole, and so do the runs whose outputs it used, on and on: what is kept can be traced to its origin;
-- an artifact goes with the step that made it, if no step that stays has it; one that was imported stays;
+- a run goes with all of its steps, if nothing that stays used, or made again, an output of theirs, and no run
+  that stays has one of them, too; else it stays whole, and so do the runs whose outputs it used, on and on:
+  what is kept can be traced to its origin;
+- a step goes alone, by the same rule; its run stays, and one that has not ended keeps all of its steps;
+- an artifact goes with the last of the steps that have it, if one of those made it; chosen by itself it goes
+  if no step has it;
 - what its steps could be found by in the cache goes with the last of them; its pipeline stays.
 
 Payloads are not touched. Deleting goes from the newest step to the oldest, in small transactions: a process
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from zen_mlmd.dialects.base import OUTPUT_EVENTS
 from zen_mlmd.dialects.tfx import CACHE
@@ -24,14 +27,18 @@ from zen_mlmd.errors import UsageError
 from zen_mlmd.model import Status
 
 if TYPE_CHECKING:
-    from zen_mlmd.reading.runs import PipelineRunView
     from zen_mlmd.service.client import Client
     from zen_mlmd.store import Store
+
+What = Literal["runs", "steps", "artifacts"]
 
 _STEPS: Final = 50
 """Step runs in one transaction, so that other writers wait for a moment only."""
 
-_CONTEXTS: Final = 500
+_NODES: Final = 500
+"""Contexts, or artifacts that go without a step, in one."""
+
+_UNENDED: Final = (Status.RUNNING, Status.PENDING)
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,16 @@ class PrunePlan:
     """What would be deleted.
 
     Attributes:
-        runs: Paths of the runs that go, newest first.
-        kept_runs: Paths of chosen runs that stay, as something that is kept depends on one of their steps.
-        running: Paths of chosen runs that stay, as they have not ended.
+        going: What was chosen and goes, newest first: the paths of runs or steps, or the URIs of artifacts.
+        kept: What was chosen and stays, as something that is kept depends on it.
+        running: What was chosen and stays, as its run has not ended.
         steps: How many step runs go.
         artifacts: How many artifacts go.
         uris: Their URIs: the payloads, which are left alone.
     """
 
-    runs: tuple[str, ...] = ()
-    kept_runs: tuple[str, ...] = ()
+    going: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
     steps: int = 0
     artifacts: int = 0
@@ -61,6 +68,16 @@ class _Batch:
     executions: tuple[int, ...] = ()
     artifacts: tuple[int, ...] = ()
     contexts: tuple[int, ...] = ()
+    even_used: bool = False
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Steps that go together or stay together: a run's, or one."""
+
+    path: str
+    steps: frozenset[int]
+    run_id: int | None = None
 
 
 def plan_prune(
@@ -68,31 +85,35 @@ def plan_prune(
     where: str | None = None,
     *,
     older_than: timedelta | None = None,
+    what: What = "runs",
     keep_lineage: bool = True,
 ) -> PrunePlan:
     """Return what `prune` would delete; nothing is changed.
 
     Args:
         store: A store of the SQL service.
-        where: A filter of runs, as `Store.list_runs` takes it.
-        older_than: Only runs that began so long ago.
-        keep_lineage: Keep the runs on which something depends that stays; without it they go, and what they
-            made for others is left without an origin.
+        where: A filter of runs, as `Store.list_runs` takes it; or of steps, as `PipelineRunView.list_steps`;
+            or of artifacts, as `Store.list_artifacts`.
+        older_than: Only runs or steps that began, or artifacts that were recorded, so long ago.
+        what: What is chosen.
+        keep_lineage: Keep that on which something depends that stays; without it that goes, and what is kept
+            lacks it: an artifact its origin, or a step an artifact.
 
     Raises:
         UsageError: Neither `where` nor `older_than` is given.
         FilterSyntaxError: The filter cannot be read.
     """
     if where is None and older_than is None:
-        raise UsageError("nothing says which runs are to go", hint="give where, or older_than, or both")
-    chosen: list[PipelineRunView] = []
-    running: list[PipelineRunView] = []
-    until = None if older_than is None else datetime.now(timezone.utc) - older_than
-    for run in store.list_runs(where):
-        if until is not None and (run.started_at is None or run.started_at >= until):
-            continue
-        (running if run.status in (Status.RUNNING, Status.PENDING) else chosen).append(run)
-    return _Planner(store.loader.client, chosen, keep_lineage=keep_lineage).plan(running)
+        raise UsageError(f"nothing says which {what} are to go", hint="give where, or older_than, or both")
+    until = datetime.max.replace(tzinfo=timezone.utc)
+    if older_than is not None:
+        until = datetime.now(timezone.utc) - older_than
+    if what == "artifacts":
+        return _plan_artifacts(store, where, until, keep_lineage=keep_lineage)
+    groups, running = (_runs if what == "runs" else _steps)(store, where, until)
+    chosen = {group.run_id for group in groups}
+    kept_runs = {run.record.id for run in store.runs if run.record.id not in chosen} if what == "runs" else ()
+    return _Planner(store.loader.client, groups, kept_runs, keep_lineage=keep_lineage).plan(running)
 
 
 def prune(
@@ -102,7 +123,8 @@ def prune(
 
     Args:
         store: The store that the plan is of.
-        plan: Of `plan_prune`. What somebody began to use since stays.
+        plan: Of `plan_prune`. What somebody began to use since stays, but for artifacts that are to go though
+            they are used.
         progress: Told how many of how many transactions are done.
 
     Returns:
@@ -114,7 +136,12 @@ def prune(
     gone = {"executions": 0, "artifacts": 0, "contexts": 0}
     service = store.loader.client.service
     for number, batch in enumerate(plan._batches, 1):  # noqa: SLF001 - of this module
-        done = service.delete(executions=batch.executions, artifacts=batch.artifacts, contexts=batch.contexts)
+        done = service.delete(
+            executions=batch.executions,
+            artifacts=batch.artifacts,
+            contexts=batch.contexts,
+            even_used=batch.even_used,
+        )
         for kind, count in done.items():
             gone[kind] += count
         if progress is not None:
@@ -122,21 +149,71 @@ def prune(
     return gone
 
 
-class _Planner:
-    def __init__(self, client: Client, runs: Sequence[PipelineRunView], *, keep_lineage: bool) -> None:
-        self._client = client
-        self._runs = list(runs)
-        self._keep_lineage = keep_lineage
-        self._steps = {
-            run.record.id: {each.id for each in client.executions_of_context(run.record.id)} for run in runs
-        }
+def _runs(store: Store, where: str | None, until: datetime) -> tuple[list[_Group], list[str]]:
+    groups, running = [], []
+    for run in store.list_runs(where):
+        if run.started_at is None or run.started_at >= until:
+            continue
+        if run.status in _UNENDED:
+            running.append(run.path)
+        else:
+            steps = store.loader.client.executions_of_context(run.record.id)
+            groups.append(_Group(run.path, frozenset(each.id for each in steps), run.record.id))
+    return groups, running
 
-    def plan(self, running: Sequence[PipelineRunView]) -> PrunePlan:
-        going = set().union(*self._steps.values())
+
+def _steps(store: Store, where: str | None, until: datetime) -> tuple[list[_Group], list[str]]:
+    groups: dict[int, _Group] = {}
+    running: dict[int, str] = {}
+    for run in store.runs:
+        for step in reversed(run.list_steps(where)):
+            if step.started_at is None or step.started_at >= until:
+                continue
+            number = step.record.id
+            if run.status in _UNENDED or step.status in _UNENDED:
+                running[number] = step.path
+            else:
+                groups[number] = _Group(step.path, frozenset((number,)))
+    # One that is in two runs is kept by either.
+    return [group for number, group in groups.items() if number not in running], list(running.values())
+
+
+def _plan_artifacts(store: Store, where: str | None, until: datetime, *, keep_lineage: bool) -> PrunePlan:
+    chosen = {
+        each.record.id: each.uri
+        for each in store.list_artifacts(where)
+        if each.created_at is not None and each.created_at < until
+    }
+    used: set[int] = set()
+    if keep_lineage:
+        used = {event.artifact_id for event in store.loader.client.events_of_artifacts(sorted(chosen))}
+    going = [number for number in chosen if number not in used]
+    batches = (going[start : start + _NODES] for start in range(0, len(going), _NODES))
+    return PrunePlan(
+        going=tuple(chosen[number] for number in going),
+        kept=tuple(uri for number, uri in chosen.items() if number in used),
+        artifacts=len(going),
+        uris=tuple(sorted({chosen[number] for number in going} - {""})),
+        _batches=tuple(_Batch(artifacts=tuple(each), even_used=not keep_lineage) for each in batches),
+    )
+
+
+class _Planner:
+    def __init__(
+        self, client: Client, groups: Sequence[_Group], kept_runs: Iterable[int], *, keep_lineage: bool
+    ) -> None:
+        self._client = client
+        self._groups = groups
+        self._kept_runs = frozenset(kept_runs)
+        self._keep_lineage = keep_lineage
+
+    def plan(self, running: Sequence[str]) -> PrunePlan:
+        going: set[int] = set().union(*(group.steps for group in self._groups))
+        going -= self._shared(going)
         made, others = self._events(going)
         if self._keep_lineage:
             going = self._closed(going, made, others)
-        gone = [run for run in self._runs if self._steps[run.record.id] <= going]
+        gone = [group for group in self._groups if group.steps <= going]
         artifacts = {
             artifact: min(makers)
             for artifact, makers in made.items()
@@ -144,14 +221,21 @@ class _Planner:
         }
         found = self._client.artifacts(artifacts)
         return PrunePlan(
-            runs=tuple(run.path for run in gone),
-            kept_runs=tuple(run.path for run in self._runs if run not in gone),
-            running=tuple(run.path for run in running),
+            going=tuple(group.path for group in gone),
+            kept=tuple(group.path for group in self._groups if group not in gone),
+            running=tuple(running),
             steps=len(going),
             artifacts=len(artifacts),
             uris=tuple(sorted({node.uri for node in found.values() if node.uri})),
             _batches=tuple(self._batches(gone, going, artifacts)),
         )
+
+    def _shared(self, going: set[int]) -> set[int]:
+        """Return the steps that a run has that is kept."""
+        if not self._kept_runs:
+            return set()
+        found = self._client.context_ids_of_executions(sorted(going))
+        return {step for step, contexts in found.items() if contexts & self._kept_runs}
 
     def _events(self, going: set[int]) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
         """Return who made and who else has each artifact that the steps made."""
@@ -166,7 +250,7 @@ class _Planner:
         return made, others
 
     def _closed(self, going: set[int], made: dict[int, set[int]], others: dict[int, set[int]]) -> set[int]:
-        """Return the steps that can go; a run goes whole or stays whole."""
+        """Return the steps that can go; a group goes whole or stays whole."""
         going = set(going)
         while True:
             needed = {
@@ -177,16 +261,16 @@ class _Planner:
             }
             staying = {
                 step
-                for steps in self._steps.values()
-                if steps & needed or steps - going
-                for step in steps & going
+                for group in self._groups
+                if group.steps & needed or group.steps - going
+                for step in group.steps & going
             }
             if not staying:
                 return going
             going -= staying
 
     def _batches(
-        self, gone: Iterable[PipelineRunView], going: set[int], artifacts: dict[int, int]
+        self, gone: Iterable[_Group], going: set[int], artifacts: dict[int, int]
     ) -> Iterator[_Batch]:
         of_maker: dict[int, list[int]] = {}
         for artifact, maker in artifacts.items():
@@ -196,9 +280,9 @@ class _Planner:
             some = steps[start : start + _STEPS]
             nodes = [artifact for step in some for artifact in of_maker.get(step, ())]
             yield _Batch(executions=tuple(some), artifacts=tuple(nodes))
-        contexts = [run.record.id for run in gone]
+        contexts = [group.run_id for group in gone if group.run_id is not None]
         if steps:
             # Those that still have a step stay; see `MetadataService.delete`.
             contexts += [context.id for context in self._client.contexts_of_type(CACHE)]
-        for start in range(0, len(contexts), _CONTEXTS):
-            yield _Batch(contexts=tuple(contexts[start : start + _CONTEXTS]))
+        for start in range(0, len(contexts), _NODES):
+            yield _Batch(contexts=tuple(contexts[start : start + _NODES]))

@@ -23,11 +23,12 @@ def delete_nodes(
     executions: Collection[int] = (),
     artifacts: Collection[int] = (),
     contexts: Collection[int] = (),
+    even_used: bool = False,
 ) -> dict[str, int]:
     """Delete nodes, with their properties, events, paths, and links to contexts and between contexts.
 
-    An artifact that still has an event once these executions are gone stays, and so does a context that still
-    has an execution or a child: somebody may just have begun to use it.
+    An artifact that still has an event once these executions are gone stays, unless it is to go `even_used`,
+    and so does a context that still has an execution or a child: somebody may just have begun to use it.
 
     Returns:
         How many were deleted, by "executions", "artifacts" and "contexts"; ids that are not there count not.
@@ -35,6 +36,8 @@ def delete_nodes(
     events = session.schema.table("Event")
     _delete_events(session, "execution_id", executions)
     gone = {"executions": _delete(session, "Execution", executions)}
+    if even_used:
+        _delete_events(session, "artifact_id", artifacts)
     used = _having(session, artifacts, (events.c.artifact_id,))
     gone["artifacts"] = _delete(session, "Artifact", set(artifacts) - used)
     links = [session.schema.table("Association").c.context_id]

@@ -132,23 +132,38 @@ class SqlService(base.MetadataService):
         check_request(method, request, self.limits, to_native=False)
 
     def lineage_edges(
-        self, artifacts: Sequence[int], *, upstream: bool, inputs: Sequence[int], outputs: Sequence[int]
+        self,
+        artifacts: Sequence[int],
+        *,
+        upstream: bool,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        barred: Sequence[str] = (),
     ) -> LineageEdges | None:
         """Return edges; see `MetadataService.lineage_edges`."""
         return self._database.read(
             lambda session: lineage_edges(
-                session, artifacts, upstream=upstream, inputs=inputs, outputs=outputs
+                session, artifacts, upstream=upstream, inputs=inputs, outputs=outputs, barred=barred
             )
         )
 
     def delete(
-        self, *, executions: Sequence[int] = (), artifacts: Sequence[int] = (), contexts: Sequence[int] = ()
+        self,
+        *,
+        executions: Sequence[int] = (),
+        artifacts: Sequence[int] = (),
+        contexts: Sequence[int] = (),
+        even_used: bool = False,
     ) -> dict[str, int]:
         """Delete nodes; see `MetadataService.delete`."""
         self._refuse_writes()
         return self._database.write(
             lambda session: delete_nodes(
-                session, executions=executions, artifacts=artifacts, contexts=contexts
+                session,
+                executions=executions,
+                artifacts=artifacts,
+                contexts=contexts,
+                even_used=even_used,
             )
         )
 
