@@ -63,20 +63,24 @@ class SameData:
 def selects(database: Database) -> Iterator[list[str]]:
     """Note the SELECTs that a database gets, by SQLAlchemy and past it."""
     seen: list[str] = []
-    run = Outbox._run
+    run, run_waiting = Outbox._run, Outbox._run_waiting
 
     def note(*args: Any) -> None:
         if args[2].startswith("SELECT"):
             seen.append(args[2])
 
-    def note_and_run(self: Outbox, statements: Any) -> Any:
-        seen.extend(each.sql for each in statements if each.sql.startswith("SELECT"))
-        return run(self, statements)
+    def note_and_run(self: Outbox, statement: Any) -> None:
+        seen.extend([statement.sql] if statement.sql.startswith("SELECT") else [])
+        run(self, statement)
 
-    engine = database._opened()
+    def note_and_run_waiting(self: Outbox) -> None:
+        seen.extend(each.sql for each in self._waiting if each.sql.startswith("SELECT"))
+        run_waiting(self)
+
+    engine, _ = database._opened()
     event.listen(engine, "before_cursor_execute", note)
     try:
-        with patch.object(Outbox, "_run", note_and_run):
+        with patch.multiple(Outbox, _run=note_and_run, _run_waiting=note_and_run_waiting):
             yield seen
     finally:
         event.remove(engine, "before_cursor_execute", note)

@@ -260,7 +260,7 @@ def test_each_page_of_many_costs_the_same(tmp_path: Path, method: str, field: in
     fields: dict[str, Any] = {"type_name": "A"} if "Type" in method else {"context_id": 1}
     with SqlService(Database(place.engine, location="many", learn=learn)) as service:
         service.call("GetArtifactTypes", rpc.GetArtifactTypesRequest())
-        engine = service._database._opened()
+        engine, _ = service._database._opened()
 
         @sa.event.listens_for(engine, "checkout")
         def count(connection: Any, *_: Any) -> None:
@@ -286,7 +286,7 @@ def test_a_page_of_a_context_by_id_is_read_from_an_index(tmp_path: Path) -> None
             plans.extend(str(row) for row in cursor.execute(f"EXPLAIN QUERY PLAN {sql}", values))
 
     with same_data(sqlite_place(tmp_path / "plan.sqlite"), fill) as data:
-        sa.event.listen(data.database._opened(), "before_cursor_execute", explain)
+        sa.event.listen(data.database._opened()[0], "before_cursor_execute", explain)
         assert len(list(_pages(data.sql, "GetExecutionsByContext", _options(3)))) > 2
     assert plans
     assert not [each for each in plans if "TEMP B-TREE" in each or "SCAN" in each]

@@ -34,6 +34,10 @@ class Batch(abc.ABC):
             self._has_failed = True
             raise
 
+    def leave(self) -> None:
+        """Write what was put, at the end of the `with` block."""
+        self.flush()
+
     @abc.abstractmethod
     def write(self) -> None:
         """Write what was put; the transaction cannot go on if that fails."""
@@ -45,7 +49,7 @@ class Batch(abc.ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         if error is None:
-            self.flush()
+            self.leave()
         elif isinstance(error, Refusal) and not self._has_failed:
             self.flush()
             self._session.send()

@@ -25,6 +25,7 @@ class ContextWriter(NodeWriter):
         super().__init__(session, "Context")
         self._contexts = contexts
         self._known: dict[_Key, int] = {}
+        self._is_waiting = False
         self._reuses: bool = options.reuse_context_if_already_exist
         self._is_forced: bool = getattr(options, "force_reuse_context", False)
 
@@ -48,6 +49,8 @@ class ContextWriter(NodeWriter):
             Refusal: One says too little, does not fit its type, or is there already and may not be reused.
             RaceLostError: Another writer has made one that was not there.
         """
+        if self._is_waiting:
+            self._session.send()
         known: dict[_Key, int | Node] = dict(self._known)
         numbers: list[int | Node] = []
         with self:
@@ -68,6 +71,7 @@ class ContextWriter(NodeWriter):
                     numbers.append(self.create(context, is_checked=is_checked))
                     if self._reuses:
                         known[key] = numbers[-1]
+        self.finish()
         return [each.id if isinstance(each, Node) else each for each in numbers]
 
     def taken(self, nodes: Sequence[Node]) -> Exception:
@@ -87,7 +91,10 @@ class ContextWriter(NodeWriter):
         if not wanted:
             return []
 
+        self._is_waiting = True
+
         def take(rows: Sequence[Any]) -> None:
+            self._is_waiting = False
             found = {(type_id, name): number for number, type_id, name in rows}
             others = {type_id: name for type_id, name in found if name not in names}
             for type_id, name in wanted - found.keys():

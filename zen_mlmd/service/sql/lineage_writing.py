@@ -10,6 +10,7 @@ from ml_metadata.proto import metadata_store_service_pb2 as rpc
 from zen_mlmd.service.base import INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, Refusal
 from zen_mlmd.service.sql.context_writing import ContextWriter
 from zen_mlmd.service.sql.edge_writing import EventWriter, write_links
+from zen_mlmd.service.sql.node_rows import Node
 from zen_mlmd.service.sql.node_writing import NodeWriter, lock_together
 from zen_mlmd.service.sql.session import Session
 from zen_mlmd.service.sql.types import types_of_ids
@@ -35,8 +36,11 @@ def _put_lineage_subgraph(session: Session, request: Any) -> Any:
 
     answer = rpc.PutLineageSubgraphResponse(context_ids=contexts.put(is_checked=True))
     reused = artifacts.lock_external(request.artifacts) if artifacts.reuses else {}
-    answer.artifact_ids.extend(_put_nodes(artifacts, request.artifacts, reused))
-    answer.execution_ids.extend(_put_nodes(executions, request.executions, {}))
+    made = _put_nodes(artifacts, request.artifacts, reused), _put_nodes(executions, request.executions, {})
+    artifacts.finish()
+    executions.finish()
+    for nodes, ids in zip(made, (answer.artifact_ids, answer.execution_ids), strict=True):
+        ids.extend(node.id for node in nodes)
     for kind, ids in (("Execution", answer.execution_ids), ("Artifact", answer.artifact_ids)):
         write_links(session, kind, ((context, each) for context in answer.context_ids for each in ids))
     with EventWriter(session) as events:
@@ -59,7 +63,7 @@ def _check_nodes(session: Session, kind: str, writer: NodeWriter, messages: Sequ
         writer.check_properties(message, types[message.type_id])
 
 
-def _put_nodes(writer: NodeWriter, messages: Sequence[Any], reused: Mapping[str, int]) -> list[int]:
+def _put_nodes(writer: NodeWriter, messages: Sequence[Any], reused: Mapping[str, int]) -> list[Node]:
     nodes = []
     with writer:
         for message in messages:
@@ -68,7 +72,7 @@ def _put_nodes(writer: NodeWriter, messages: Sequence[Any], reused: Mapping[str,
                 nodes.append(writer.create(message, is_checked=True))
             else:
                 nodes.append(writer.update(number, message))
-    return [node.id for node in nodes]
+    return nodes
 
 
 def _event(edge: Any, answer: Any) -> Any:

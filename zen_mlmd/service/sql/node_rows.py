@@ -134,21 +134,32 @@ def ids_of_external_ids(session: Session, kind: str, external_ids: Iterable[str]
     return {external_id: number for external_id, number in rows if external_id in wanted}
 
 
-def insert_nodes(session: Session, kind: str, nodes: Sequence[Node], on_duplicate: OnDuplicate) -> None:
-    """Write new nodes with their properties, and give them their ids.
+def insert_nodes(
+    session: Session, kind: str, nodes: Sequence[Node], on_duplicate: OnDuplicate
+) -> Callable[[], None]:
+    """Write new nodes.
 
     Args:
         session: The transaction.
         kind: Artifact, Execution or Context.
         nodes: Any number.
         on_duplicate: As for `Session.insert`: something of them is another node's.
+
+    Returns:
+        What gives them their ids and writes their properties.
     """
     now, own = session.now_ms, OWN[kind]
     rows = [(node.type_id, *(node.columns[name] for name in own), now, now) for node in nodes]
     ids = session.insert_for_ids(kind, ("type_id", *own, *_TIMES), rows, on_duplicate=on_duplicate)
-    for node, number in zip(nodes, ids, strict=True):
-        node.number, node.updated_ms = number, now
-    _insert_properties(session, kind, nodes, on_duplicate)
+
+    def finish() -> None:
+        if len(ids) < len(nodes):
+            session.send()
+        for node, number in zip(nodes, ids, strict=True):
+            node.number, node.updated_ms = number, now
+        _insert_properties(session, kind, nodes, on_duplicate)
+
+    return finish
 
 
 def update_nodes(session: Session, kind: str, nodes: Sequence[Node], on_duplicate: OnDuplicate) -> None:

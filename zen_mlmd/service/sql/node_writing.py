@@ -6,7 +6,7 @@ its first plain SELECT, and two that change a node one after the other must see 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from google.protobuf import text_format
@@ -45,6 +45,7 @@ class NodeWriter(Batch):
         self._kind = kind
         self._stored: dict[int, Node] = {}
         self._new: list[Node] = []
+        self._unfinished: list[tuple[list[Node], Callable[[], None]]] = []
 
     def locking(self, messages: Iterable[Any]) -> list[Question]:
         """Return what to ask for nodes that have an id, so that nobody else changes them meanwhile."""
@@ -158,12 +159,28 @@ class NodeWriter(Batch):
             self.flush()
         return self.update(node.id, message)
 
+    def flush(self) -> None:
+        """See `Batch`; new nodes have their ids then."""
+        super().flush()
+        self.finish()
+
+    def leave(self) -> None:
+        """See `Batch`; new nodes have their ids after `finish`, so that others can be written with them."""
+        super().flush()
+
+    def finish(self) -> None:
+        """Give new nodes that were written their ids, and write their properties."""
+        unfinished, self._unfinished = self._unfinished, []
+        for new, finish in unfinished:
+            finish()
+            self._stored.update((node.id, node) for node in new)
+
     def write(self) -> None:
         """See `Batch`."""
         new, self._new = self._new, []
         if new:
-            insert_nodes(self._session, self._kind, new, lambda: self.taken(new))
-            self._stored.update((node.id, node) for node in new)
+            finish = insert_nodes(self._session, self._kind, new, lambda: self.taken(new))
+            self._unfinished.append((new, finish))
         touched = [node for node in self._stored.values() if node.is_touched]
         if touched:
             text = "UNIQUE constraint: the external_id, the name or the name of a property is taken"
@@ -262,7 +279,8 @@ def lock_together(wanted: Iterable[tuple[NodeWriter, Sequence[Any]]], session: S
     wanted = list(wanted)
     locks = [each for writer, messages in wanted for each in writer.locking(messages)]
     reads = [each for writer, messages in wanted for each in writer.reading(messages)]
-    session.ask([*locks, *reads])
+    # Who is to be made needs no answer to that; who is to be changed does.
+    session.ask([*locks, *reads], later=not locks)
 
 
 def short(message: Any) -> str:

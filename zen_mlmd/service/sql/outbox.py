@@ -10,13 +10,12 @@ as much there as SQLite takes to run it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from zen_mlmd.service.sql import foreign_text, refusals
+from zen_mlmd.service.sql import foreign_text, mysql_text, refusals
 
 TEXT: Final = 2**20
 """Characters of texts in one packet: at worst 8 MiB as SQL, and MySQL takes 16 MiB (`max_allowed_packet`)."""
@@ -28,20 +27,25 @@ OnDuplicate = Callable[[], Exception]
 """Gives what to raise when a row of that key is there already."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    sql: str
-    values: Sequence[Any]
-    on_duplicate: OnDuplicate = refusals.DuplicateError
+Rows = Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A SELECT, and what is done with its rows."""
 
     sql: str
     values: Sequence[Any]
-    take: Callable[[Sequence[Any]], None]
+    take: Callable[[Rows], None]
+
+
+class _Statement(NamedTuple):
+    """One on its way; `take` gets what it answers, and `numbered` the id of the first row that it made."""
+
+    sql: str
+    values: Sequence[Any]
+    on_duplicate: OnDuplicate = refusals.DuplicateError
+    take: Callable[[Rows], None] | None = None
+    numbered: Callable[[int], None] | None = None
 
 
 def size_of(values: Iterable[Any]) -> int:
@@ -66,7 +70,6 @@ class Outbox:
         self._gathers = self._dialect == "mysql"
         self._waiting: list[_Statement] = []
         self._size = 0
-        self._last_id = 0
 
     def put(self, sql: str, values: Sequence[Any], on_duplicate: OnDuplicate) -> None:
         """Run a statement, now or with one of those that follow.
@@ -74,85 +77,126 @@ class Outbox:
         Raises:
             Exception: What this one's `on_duplicate` gives, or that of one before.
         """
-        statement = _Statement(sql, values, on_duplicate)
+        self._put(_Statement(sql, values, on_duplicate))
+
+    def insert(
+        self,
+        sql: str,
+        values: Sequence[Any],
+        count: int,
+        on_duplicate: OnDuplicate,
+        take: Callable[[Sequence[int]], None],
+    ) -> None:
+        """Run an INSERT as `put` does, and have the ids of its rows taken, in order."""
+        if self._dialect == "postgresql":
+            # Each row's is taken from the sequence in the rows' order, but they may be told in another.
+            def take_rows(rows: Rows) -> None:
+                take(sorted(row[0] for row in rows))
+
+            self._put(_Statement(f"{sql} RETURNING id", values, on_duplicate, take_rows))
+        elif self._dialect == "sqlite":
+            last = _Statement(sql, values, on_duplicate, None, lambda it: take(range(it - count + 1, it + 1)))
+            self._put(last)
+        elif count == 1:
+            self._put(_Statement(sql, values, on_duplicate, None, lambda number: take((number,))))
+        else:
+
+            def take_range(rows: Rows) -> None:
+                ((first, step),) = rows
+                take(range(first, first + count * step, step))
+
+            self._put(_Statement(sql, values, on_duplicate))
+            self._waiting.append(_Statement(_LAST_IDS, (), take=take_range))
+
+    def ask(self, questions: Sequence[Question], *, later: bool = False) -> None:
+        """Run SELECTs one after the other, behind what waits, and have their rows taken.
+
+        Args:
+            questions: Any number.
+            later: With one of those that follow will do.
+        """
+        for each in questions:
+            self._put(_Statement(each.sql, each.values, take=each.take))
+        if questions and not later:
+            self.send()
+
+    def send(self) -> None:
+        """Run what waits."""
+        if self._waiting:
+            self._run_waiting()
+
+    def commit(self) -> None:
+        """Run what waits, and end the transaction."""
+        if self._waiting:
+            self._waiting.append(_Statement("COMMIT", ()))
+            self._run_waiting()
+            self._connection.info[COMMITTED] = True
+        self._connection.commit()
+
+    def _put(self, statement: _Statement) -> None:
         if not self._gathers:
-            self._run([statement])
+            self._run(statement)
             return
-        size = size_of(values)
+        size = size_of(statement.values)
         if self._size + size > TEXT:
             self.send()
         self._waiting.append(statement)
         self._size += size
 
-    def insert(self, sql: str, values: Sequence[Any], count: int, on_duplicate: OnDuplicate) -> list[int]:
-        """Run an INSERT now and return the ids of its rows, in order."""
-        if self._gathers:
-            self.put(sql, values, on_duplicate)
-            if count == 1:
-                self.send()
-                return [self._last_id]
-            *_, ((first, step),) = self._run([*self._taken(), _Statement(_LAST_IDS, ())])
-            return list(range(first, first + count * step, step))
-        if self._dialect == "postgresql":
-            statement = _Statement(f"{sql} RETURNING id", values, on_duplicate)
-            # Each row's is taken from the sequence in the rows' order, but they may be told in another.
-            return sorted(row[0] for row in self._run([statement])[0])
-        self._run([_Statement(sql, values, on_duplicate)])
-        return list(range(self._last_id - count + 1, self._last_id + 1))
-
-    def ask(self, questions: Sequence[Question]) -> None:
-        """Run SELECTs one after the other, behind what waits, and have their rows taken."""
-        statements = [_Statement(each.sql, each.values) for each in questions]
-        if self._gathers and questions:
-            answers = self._run([*self._taken(), *statements])[-len(questions) :]
-        else:
-            answers = [self._run([each])[0] for each in statements]
-        for question, rows in zip(questions, answers, strict=True):
-            question.take(rows)
-
-    def send(self) -> None:
-        """Run what waits."""
-        if self._waiting:
-            self._run(self._taken())
-
-    def commit(self) -> None:
-        """Run what waits, and end the transaction."""
-        if self._waiting:
-            self._run([*self._taken(), _Statement("COMMIT", ())])
-            self._connection.info[COMMITTED] = True
-        self._connection.commit()
-
-    def _taken(self) -> list[_Statement]:
-        waiting, self._waiting, self._size = self._waiting, [], 0
-        return waiting
-
-    def _run(self, statements: Sequence[_Statement]) -> list[Sequence[Any]]:
-        """Run statements, and return the rows that each answers."""
+    def _run(self, statement: _Statement) -> None:
+        """Run one statement."""
         connection = self._connection
         if not connection.in_transaction():
             connection.begin()
-        cursor: Any = connection.connection.cursor()
-        answers: list[Sequence[Any]] = []
+        rows: Rows = ()
         try:
-            values = [value for each in statements for value in each.values]
-            cursor.execute("; ".join(each.sql for each in statements), values)
+            cursor: Any = connection.connection.cursor()
+            cursor.execute(statement.sql, statement.values)
+            if statement.take is not None:
+                rows = cursor.fetchall()
+            number = cursor.lastrowid if statement.numbered is not None else 0
+            cursor.close()
+        except connection.dialect.loaded_dbapi.Error as error:
+            self._fail(error, statement)
+        except BaseException as error:
+            if self._dialect != "sqlite":  # a part of the answer may be unread
+                connection.invalidate(error)
+            raise
+        if statement.take is not None:
+            statement.take(rows)
+        if statement.numbered is not None:
+            statement.numbered(number)
+
+    def _run_waiting(self) -> None:
+        """Run all that waits, in one packet."""
+        statements, self._waiting, self._size = self._waiting, [], 0
+        connection = self._connection
+        if not connection.in_transaction():
+            connection.begin()
+        answers: list[tuple[Rows, int]] = []
+        try:
+            driver: Any = connection.connection.driver_connection
+            cursor: Any = driver.cursor()
+            cursor.execute(mysql_text.packet(driver, statements))
             while True:
-                answers.append(cursor.fetchall() if cursor.description else ())
+                answers.append((cursor.fetchall() if cursor.description else (), cursor.lastrowid or 0))
                 if len(answers) == len(statements):
                     break
                 cursor.nextset()
-            self._last_id = getattr(cursor, "lastrowid", None) or 0  # psycopg's has none
             cursor.close()
         except connection.dialect.loaded_dbapi.Error as error:
             self._fail(error, statements[len(answers)])
         except BaseException as error:
-            if self._dialect != "sqlite":  # a part of the answers may be unread
-                connection.invalidate(error)
-            foreign = foreign_text.met(error) if self._dialect == "mysql" else None
+            connection.invalidate(error)  # a part of the answers may be unread
+            foreign = foreign_text.met(error)
             if foreign is not None:
                 raise foreign from None
             raise
-        return answers
+        for statement, (rows, number) in zip(statements, answers, strict=True):
+            if statement.take is not None:
+                statement.take(rows)
+            if statement.numbered is not None:
+                statement.numbered(number)
 
     def _fail(self, error: Any, statement: _Statement) -> NoReturn:
         """Raise what SQLAlchemy would: a driver's error that tells whether the connection is gone."""

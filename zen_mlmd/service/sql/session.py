@@ -57,9 +57,14 @@ class Session:
         self._outbox.send()
         return self.connection.execute(statement, values or {}).all()
 
-    def ask(self, questions: Sequence[Question]) -> None:
-        """Run several SELECTs of `dml` one after the other, and have their rows taken: one wait for all."""
-        self._outbox.ask(questions)
+    def ask(self, questions: Sequence[Question], *, later: bool = False) -> None:
+        """Run several SELECTs of `dml` one after the other, and have their rows taken: one wait for all.
+
+        Args:
+            questions: Any number.
+            later: Nobody needs their rows before the next `send`.
+        """
+        self._outbox.ask(questions, later=later)
 
     def rows_of_ids(self, statement: sa.Executable, ids: Iterable[int]) -> Iterator[Any]:
         """Run a SELECT with the parameter `ids` (see `among`), in batches; yield its rows."""
@@ -122,11 +127,15 @@ class Session:
         *,
         on_duplicate: OnDuplicate = refusals.DuplicateError,
     ) -> list[int]:
-        """Insert rows of a table that gives them ids, and return those in order; see `insert`."""
+        """Insert rows of a table that gives them ids; see `insert`.
+
+        Returns:
+            A list that has the ids, in order, after the next `send`.
+        """
         ids: list[int] = []
         for batch in self._batches(rows):
             sql, values = dml.insert(self.dialect, table, columns, batch)
-            ids += self._outbox.insert(sql, values, len(batch), on_duplicate)
+            self._outbox.insert(sql, values, len(batch), on_duplicate, ids.extend)
         return ids
 
     def insert_events(

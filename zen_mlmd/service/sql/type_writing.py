@@ -225,6 +225,7 @@ class _Registration:
         kind = int(TypeKind[self._node.upper()])
         rows = [_row(draft.message, kind) for draft in new]
         ids = self._session.insert_for_ids("Type", _COLUMNS, rows, on_duplicate=_taken)
+        self._session.send()
         for draft, type_id in zip(new, ids, strict=True):
             draft.ids.append(type_id)
 

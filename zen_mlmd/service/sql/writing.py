@@ -47,6 +47,7 @@ def _put_artifacts(session: Session, request: Any) -> Any:
                 _check_update_time(writer.stored(artifact.id), artifact)
             paths = request.update_mask.paths
             made.append(writer.update(artifact.id, artifact, paths, increase=unchanged))
+    writer.finish()
     return rpc.PutArtifactsResponse(artifact_ids=[node.id for node in made])
 
 
@@ -78,6 +79,7 @@ def _put_nodes(session: Session, kind: str, messages: Sequence[Any], paths: Sequ
             writer.update(each.id, each, paths) if each.HasField("id") else writer.create(each)
             for each in messages
         ]
+    writer.finish()
     return [node.id for node in made]
 
 
@@ -97,6 +99,8 @@ def _put_execution(session: Session, request: Any) -> Any:
             node = executions.update(execution.id, execution, force=options.force_update_time)
         else:
             node = executions.create(execution)
+    artifacts.finish()
+    executions.finish()
     answer = rpc.PutExecutionResponse(execution_id=node.id, artifact_ids=_artifact_ids(pairs, nodes))
     with EventWriter(session) as events:
         for pair, artifact_id in zip(pairs, answer.artifact_ids, strict=True):
