@@ -75,9 +75,11 @@ class Loader:
     def _pipeline_of_execution(self) -> dict[int, str]:
         return self.client.remembered("pipelines of executions")
 
-    @property
-    def _node_of_execution(self) -> dict[int, str]:
-        return self.client.remembered("nodes of executions")
+    def _node_of_execution(self, pipelines: Sequence[str] | None) -> dict[int, str]:
+        # `taxi.v1.Gen` is a node of `taxi` and of `taxi.v1`, so the names are known for the pipelines asked.
+        known = self.client.remembered("nodes of executions")
+        found: dict[int, str] = known.setdefault(None if pipelines is None else tuple(pipelines), {})
+        return found
 
     @property
     def _pipeline_ids(self) -> dict[str, int]:
@@ -103,7 +105,9 @@ class Loader:
                 _add(found, registry.of_pipeline(kind).pipeline_name(context), context)
         for kind in self._context_types(registry.RUNS_WITHOUT_PIPELINE):
             for context in self.client.contexts_of_type(kind):
-                _add(found, registry.of_run(context, kind).pipeline_of_run(context) or "", context)
+                dialect = registry.of_run(context, kind)
+                if dialect is not None:
+                    _add(found, dialect.pipeline_of_run(context) or "", context)
         return sorted(found.values(), key=lambda each: each.id)
 
     def find_pipeline(self, name: str) -> Pipeline | None:
@@ -144,7 +148,7 @@ class Loader:
             each
             for kind in sorted(self._context_types(registry.RUN_TYPES))
             for each in self.client.contexts_of_type(kind)
-            if each.id <= older[0].id
+            if each.id <= older[0].id and self._is_run(each)
         ]
         rest.sort(key=lambda each: each.id)
         while rest:
@@ -152,7 +156,10 @@ class Loader:
             del rest[-_MOST_RUNS:]
 
     def _is_run(self, context: mlmd.Context) -> bool:
-        return self._type_of_context(context) in registry.RUN_TYPES
+        return self._dialect_of_run(context) is not None
+
+    def _dialect_of_run(self, context: mlmd.Context) -> Dialect | None:
+        return registry.of_run(context, self._type_of_context(context))
 
     def _type_of_context(self, context: mlmd.Context) -> str:
         # Some versions of MLMD name a node's type beside its id.
@@ -196,16 +203,11 @@ class Loader:
     def _runs(self, contexts: Sequence[mlmd.Context]) -> list[PipelineRun]:
         newest = self._newest_run
         newest["id"] = max([newest.get("id", 0), *(each.id for each in contexts)])
-        dialects = [registry.of_run(each, self._type_of_context(each)) for each in contexts]
-        told = [dialect.pipeline_of_run(each) for each, dialect in zip(contexts, dialects, strict=True)]
-        self._place(
-            {each.id: at for each, at, name in zip(contexts, dialects, told, strict=True) if name is None}
-        )
+        placed = [(each, dialect) for each in contexts if (dialect := self._dialect_of_run(each))]
+        told = {each.id: dialect.pipeline_of_run(each) for each, dialect in placed}
+        self._place({each.id: dialect for each, dialect in placed if told[each.id] is None})
         known = self._pipeline_of_run
-        return [
-            dialect.run(each, known.get(each.id, "") if name is None else name)
-            for each, dialect, name in zip(contexts, dialects, told, strict=True)
-        ]
+        return [dialect.run(each, told[each.id] or known.get(each.id, "")) for each, dialect in placed]
 
     def _place(self, runs: Mapping[int, Dialect]) -> None:
         """Find the pipelines of runs whose rows do not tell them, as far as they are not known.
@@ -336,7 +338,7 @@ class Loader:
         return registry.of_step(execution, kind).step(execution, kind)
 
     def _node_names(self, executions: Sequence[int], pipelines: list[str] | None) -> dict[int, str]:
-        known = self._node_of_execution
+        known = self._node_of_execution(pipelines)
         missing = [each for each in executions if each not in known]
         if missing:
             names = [each.name for each in self.pipelines()] if pipelines is None else pipelines

@@ -6,7 +6,7 @@ from typing import Final
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.dialects import kfp_v2, tfx, zen, zenml
+from zen_mlmd.dialects import kfp_v2, tfx, tfx_legacy, zen, zenml
 from zen_mlmd.dialects.base import Dialect, Role
 
 
@@ -14,7 +14,7 @@ def _each(*dialects: Dialect) -> tuple[Dialect, ...]:
     return dialects
 
 
-DIALECTS: Final = _each(zen, zenml, kfp_v2, tfx)
+DIALECTS: Final = _each(zen, zenml, kfp_v2, tfx_legacy, tfx)
 """The first that claims a node has it; the last takes all."""
 
 PIPELINE_TYPES: Final = frozenset[str]().union(*(each.PIPELINES for each in DIALECTS))
@@ -31,9 +31,11 @@ def of_pipeline(context_type: str) -> Dialect:
     return next(each for each in DIALECTS if context_type in each.PIPELINES)
 
 
-def of_run(context: mlmd.Context, context_type: str) -> Dialect:
-    """Return the dialect of a run."""
-    return next(each for each in DIALECTS if context_type in each.RUNS and each.is_run(context))
+def of_run(context: mlmd.Context, context_type: str) -> Dialect | None:
+    """Return the dialect of a run; None for a context that is no run."""
+    if context_type not in RUN_TYPES:
+        return None
+    return next((each for each in DIALECTS if context_type in each.RUNS and each.is_run(context)), None)
 
 
 def of_step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> Dialect:

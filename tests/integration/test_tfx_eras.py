@@ -1,0 +1,157 @@
+"""Runs of TFX of three eras, read with one API."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from tests.writers.tfx import Era, TfxWriter
+from zen_mlmd import SqliteConfig, Status, Store, open_store
+from zen_mlmd.model import StepKind
+
+GEN = "tfx.components.example_gen.csv_example_gen.component.CsvExampleGen"
+TRAINER = "tfx.components.trainer.component.Trainer"
+LEGACY_IMPORTER = "tfx.components.common_nodes.importer_node.ImporterNode"
+
+eras = pytest.mark.parametrize("era", ["0.25", "1.10", "1.21"])
+
+
+def write(path: Path, era: Era) -> None:
+    """Write two pipelines; the first with a whole run, one from the cache, and one that failed."""
+    taxi = TfxWriter(SqliteConfig(path=str(path)).connection_config(), era, "taxi.v1")
+    _, made = taxi.step(
+        "r1", "Gen", type_name=GEN, parameters={"input": "csv"}, outputs={"examples": "Examples"}
+    )
+    examples = [made["examples"]]
+    _, trained = taxi.step(
+        "r1",
+        "Trainer.main",
+        type_name=TRAINER,
+        parameters={"steps": 10},
+        inputs={"examples": examples},
+        outputs={"model": "Model"},
+    )
+    taxi.step("r2", "Gen", type_name=GEN, state="cached", cached={"examples": examples[0]})
+    taxi.step(
+        "r2",
+        "Trainer.main",
+        type_name=TRAINER,
+        inputs={"examples": examples},
+        state="cached",
+        cached={"model": trained["model"]},
+    )
+    taxi.step("r3", "Gen", type_name=GEN, outputs={"examples": "Examples"})
+    # What failed is left as it was begun up to 0.25.
+    taxi.step(
+        "r3",
+        "Trainer.main",
+        type_name=TRAINER,
+        parameters={"steps": 11},
+        inputs={"examples": examples * 1},
+        outputs={"model": "Model"},
+        state="new" if era == "0.25" else "failed",
+    )
+    other = TfxWriter(SqliteConfig(path=str(path)).connection_config(), era, "taxi")
+    other.step("r9", "v1.Gen", type_name=GEN, outputs={"examples": "Examples"})
+
+
+def open_past(path: Path) -> Store:
+    """Open a store whose rows were written long ago."""
+    # In a process of its own: two SQLite libraries must not share a file.
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1])\n"
+        "for table in ('Execution', 'Artifact', 'Context'):\n"
+        "    c.execute(f'UPDATE {table} SET create_time_since_epoch = create_time_since_epoch - 864000000,'\n"
+        "              ' last_update_time_since_epoch = last_update_time_since_epoch - 864000000')\n"
+        "c.commit()"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    return open_store(path)
+
+
+@eras
+def test_the_runs_of_each_era(tmp_path: Path, era: Era) -> None:
+    write(tmp_path / "m.db", era)
+    with open_past(tmp_path / "m.db") as store:
+        assert [each.name for each in store.pipelines] == ["taxi.v1", "taxi"]
+        runs = store.pipelines["taxi.v1"].runs
+        assert [run.name for run in runs] == ["r3", "r2", "r1"]
+        assert [run.pipeline for run in store.runs] == ["taxi", *["taxi.v1"] * 3]
+        assert {run.dialect for run in store.runs} == {"tfx"}
+        assert [run.status for run in runs] == [Status.FAILED, Status.COMPLETED, Status.COMPLETED]
+        first, second, third = (store.get_run(name) for name in ("r1", "r2", "r3"))
+        assert first.step_names == ["Gen", "Trainer.main"]
+        assert store.get_run("r9").step_names == ["v1.Gen"]
+        assert {step.status for step in second.step_runs} == {Status.CACHED}
+        assert second["Trainer.main"].cached_from == first["Trainer.main"]
+        steps = first["Trainer.main"].parameters["steps"]
+        assert steps == ("10" if era == "0.25" else 10)
+        model = first["Trainer.main"].output
+        assert model.producer_step == first["Trainer.main"]
+        assert [each.id for each in model.upstream().artifacts.values()] == [
+            model.id,
+            first["Gen"].output.id,
+        ]
+        assert second["Trainer.main"].output == model
+        assert third["Trainer.main"].status is Status.FAILED
+        assert store.get_artifact("taxi.v1/r1/Trainer.main/model").path == "taxi.v1/r1/Trainer.main/model"
+        assert "steps = " in str(model.why())
+        assert [run.name for run in store.list_runs("status = failed")] == ["r3"]
+
+
+def test_a_step_that_was_just_begun_runs(tmp_path: Path) -> None:
+    write(tmp_path / "m.db", "0.25")
+    with open_store(tmp_path / "m.db") as store:
+        run = store.get_run("r3")
+        assert (run.status, run["Trainer.main"].status) == (Status.RUNNING, Status.RUNNING)
+        assert run["Trainer.main"].record.warnings == ()
+
+
+def test_what_the_oldest_era_says_of_a_step_and_an_artifact(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    writer = TfxWriter(SqliteConfig(path=str(path)).connection_config(), "0.25", "taxi")
+    writer.step(
+        "r1",
+        "Importer",
+        type_name=LEGACY_IMPORTER,
+        parameters={"source_uri": "/x", "reimport": None},
+        outputs={"result": "Schema"},
+        state="cached",
+    )
+    with open_past(path) as store:
+        step = store.get_run("r1")["Importer"]
+        assert step.kind is StepKind.IMPORTER
+        assert step.parameters == {"source_uri": "/x", "reimport": None}
+        assert step.properties["pipeline_root"] == "/tfx/taxi"
+        assert step.output.name == "result"
+        assert step.output.properties["state"] == "published"
+
+
+def test_all_eras_in_one_store(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    config = SqliteConfig(path=str(path)).connection_config()
+    wanted: tuple[Era, ...] = ("0.25", "1.10", "1.21")
+    for era in wanted:
+        writer = TfxWriter(config, era, f"p{era}")
+        writer.step(f"run {era}", "Gen", type_name=GEN, outputs={"examples": "Examples"})
+    with open_past(path) as store:
+        found = {run.pipeline: (run.name, run.step_names, str(run.status)) for run in store.runs}
+        assert found == {f"p{era}": (f"run {era}", ["Gen"], "completed") for era in ("0.25", "1.10", "1.21")}
+        for pipeline in store.pipelines:
+            assert [run.pipeline for run in pipeline.runs] == [pipeline.name]
+
+
+def test_a_context_of_the_type_run_may_be_anybodys(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    raw = metadata_store.MetadataStore(SqliteConfig(path=str(path)).connection_config())
+    raw.put_contexts([mlmd.Context(type_id=raw.put_context_type(mlmd.ContextType(name="run")), name="x")])
+    del raw
+    with open_store(path) as store:
+        assert list(store.runs) == []
+        assert len(store.pipelines) == 0
+        assert "x" not in store.runs
