@@ -1,8 +1,9 @@
 """TFX up to 0.25: everything it had to say it wrote as text properties (tfx/orchestration/metadata.py there).
 
 Contexts `run` (`<pipeline>.<run id>`) and `component_run` (`<pipeline>.<run id>.<component>`) have
-properties, and no parents. An execution's parameters are declared properties beside six of TFX's own, all of them text.
-Outputs are written before the step runs, without a state; when it has run, they become `published`.
+properties, and no parents. An execution's parameters are declared properties beside six of TFX's own, all
+of them text. Outputs are written before the step runs, without a state; when it has run, they become
+`published`.
 """
 
 from __future__ import annotations
