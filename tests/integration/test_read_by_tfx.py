@@ -332,4 +332,4 @@ def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path:
     with zm.open_store(tmp_path / "metadata.db") as store:
         pushed = store.pipelines["serving"].latest_run["Push"].output
         assert pushed.properties["served"] == "/models/monday on 8501"
-        assert [step.name for step in pushed.upstream().steps.values()] == ["train", "Push"]
+        assert [step.name for step in pushed.upstream().steps.values()] == ["Push", "train"]
