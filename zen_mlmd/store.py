@@ -46,13 +46,20 @@ def open_store(
         ConfigError: `where` means no store.
         ConnectionFailedError: One of its kinds, each with a remedy.
     """
-    config = where if isinstance(where, StoreConfig) else _config(where)
+    config = config_of(where)
     return Store(config, Client(config.open_service(create=create, upgrade=upgrade), wait_s=config.wait_s))
 
 
-def _config(where: str | Path | None) -> StoreConfig:
+def config_of(where: str | Path | StoreConfig | None) -> StoreConfig:
+    """Return the config that `open_store` opens.
+
+    Raises:
+        ConfigError: `where` means no store.
+    """
     from zen_mlmd.stack import active_config, config_named
 
+    if isinstance(where, StoreConfig):
+        return where
     if where is None:
         return active_config()
     return config_named(where) if isinstance(where, str) else config_from_url(where)

@@ -21,7 +21,7 @@ class KubeflowConfig(StoreConfig):
 
     Attributes:
         tls: Encrypt and check the server's certificate; without `ca`, by the system's authorities.
-        ca, certificate, key: PEM files; `certificate` and `key` are for mutual TLS.
+        ca, certificate, key: PEM files, or what such hold; `certificate` and `key` are for mutual TLS.
         token: Sent as `authorization: Bearer ...`; only over TLS, or to this machine.
         metadata: Further request metadata (Istio's identity headers, say).
         max_message_bytes: Longest message; gRPC's own default of 4 MB is too small for large runs.
@@ -151,6 +151,8 @@ class KubeflowConfig(StoreConfig):
     def _read(self, path: str) -> bytes:
         if not path:
             return b""
+        if path.startswith("-----BEGIN "):
+            return path.encode("ascii", "replace")
         try:
             return Path(path).expanduser().read_bytes()
         except OSError as error:
