@@ -54,7 +54,11 @@ def found_at_once(
         made = [artifact for artifact, step, kind in edges if kind in outputs and step in takers]
         reached.update(dict.fromkeys(made))
     producers = {artifact: step for artifact, step, kind in edges if kind in outputs and artifact in reached}
-    if any(producers.get(artifact, step) != step for artifact, step, kind in edges if kind in outputs):
+    makers = [step for step, kind in zip(steps, types, strict=True) if kind in outputs]
+    # As many as there are artifacts: then each has one, and the longer look at each is not needed.
+    if len(makers) != len(producers) and any(
+        producers.get(artifact, step) != step for artifact, step, kind in edges if kind in outputs
+    ):
         return None
     met = dict.fromkeys(producers.values()) if upstream else takers
     if not (reached.keys() >= set(artifacts) and met.keys() >= set(steps)):
