@@ -229,18 +229,22 @@ def _lineage(folder: str, database: Any, *, fresh: tuple[Fresh, Fresh], steps: i
 
 
 def _lineage_row(config: Any, last: int, bare: Callable[[], tuple[float, int]], rounds: int) -> list[object]:
+    graphs: dict[str, Any] = {}
+    asked: list[tuple[float, int]] = []
+
+    def walk(service: str, artifact: Any) -> None:
+        graphs[service] = artifact.upstream()
+
     with Store(config, Client(opened(config, "sql"))) as store:
         artifact = store.get_artifact(last)
-        found: list[Any] = []
-        asked: list[tuple[float, int]] = []
-        (mine, _) = in_turn(rounds, lambda: found.append(artifact.upstream()), lambda: asked.append(bare()))
-        edges = {len(graph.events) for graph in found} | {each for _, each in asked}
+        mine, _ = in_turn(rounds, lambda: walk("sql", artifact), lambda: asked.append(bare()))
     with Store(config, Client(opened(config, "native"))) as store:
         artifact = store.get_artifact(last)
-        theirs = timed(lambda: found.append(artifact.upstream()))
-        edges.add(len(found[-1].events))
+        theirs = timed(lambda: walk("native", artifact))
+    edges = {len(graph.events) for graph in graphs.values()} | {each for _, each in asked}
     assert len(edges) == 1, f"not the same edges: {edges}"
-    assert all(found[-1].producers == graph.producers and graph.complete for graph in found)
+    assert graphs["sql"].producers == graphs["native"].producers
+    assert all(graph.complete for graph in graphs.values())
     seconds = [each for each, _ in asked]
     return [
         f"{theirs / median(mine):.1f}",
