@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -306,3 +308,28 @@ def test_a_tfx_pipeline_takes_the_latest_model_that_was_recorded(
     assert set(upstream.steps) == {served.id, trained.id}
     assert served.output.id in downstream.artifacts
     assert resolver.id not in downstream.steps
+    assert f"  from model = Model {model.id}\n" in str(served.output.why())
+    assert "was made by train of late/ours_1" in str(model.why())
+
+
+def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tfx.md").read_text("utf-8")
+    script = tmp_path / "serving.py"
+    script.write_text(
+        "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)), "utf-8"
+    )
+    done = subprocess.run(
+        [tfx_python, "-W", "ignore", str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(r"PushedModel \d+ was made by Push of serving/", done.stdout)
+    assert re.search(r"  from model = Model \d+\n", done.stdout)
+    with zm.open_store(tmp_path / "metadata.db") as store:
+        pushed = store.pipelines["serving"].latest_run["Push"].output
+        assert pushed.properties["served"] == "/models/monday on 8501"
+        assert [step.name for step in pushed.upstream().steps.values()] == ["Push", "train"]

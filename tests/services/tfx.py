@@ -20,7 +20,9 @@ from filelock import FileLock
 import zen_mlmd as zm
 
 SCRIPT = Path(__file__).with_name("tfx_script.py")
-PACKAGES = ["ml-pipelines-sdk==1.17.3", "ml-metadata==1.17.1"]
+PACKAGES = ["ml-pipelines-sdk==1.17.3", "ml-metadata==1.17.1", "-e", str(Path(__file__).parents[2])]
+"""TFX without TensorFlow, and zen_mlmd beside it, as somebody has it who uses both."""
+
 VERSIONS = ["3.10", "3.9"]
 """Of Python, that `ml-pipelines-sdk` 1.17.3 has releases for."""
 
