@@ -48,7 +48,7 @@ def is_run(_context: mlmd.Context) -> bool:
 
 
 def is_step(_execution: mlmd.Execution, kind: mlmd.ExecutionType) -> bool:
-    """Tell whether the metadata writer wrote an execution, and not TFX for a class in a module `components`."""
+    """Tell whether the metadata writer wrote an execution, and not TFX for a module called `components`."""
     name = text(kind.name)
     if not name.startswith(_TYPE):
         return False
