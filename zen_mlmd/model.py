@@ -128,7 +128,8 @@ class Artifact:
         state: MLMD's artifact state in lower case: live, pending, deleted, ...
         content_hash: `sha256:...` over the payload, if it was recorded.
         data_type: The Python type that was written, as `module.Name`, if it was recorded.
-        materializer: The class that wrote the payload, as `module.Name`, if it was recorded.
+        materializer: The class that wrote the payload, or reads what another writer wrote, as `module.Name`;
+            empty if that is not known.
         metrics: Name to number, of an artifact that is metrics (`system.Metrics`).
         warnings: What is wrong with its row, a sentence each.
     """

@@ -17,6 +17,8 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from zen_mlmd.dialects import base
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.model import Artifact, PipelineRun, StepKind, StepRun, WholeRun
+from zen_mlmd.payloads.base import type_name
+from zen_mlmd.payloads.tfx_values import TFX_VALUES, TfxNull
 
 NAME = "tfx"
 PIPELINE, RUN, NODE, CACHE = "pipeline", "pipeline_run", "node", "execution_cache"
@@ -78,7 +80,21 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
 
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
     """Return an artifact; a JSON value that is no dict lies as `__value__` in one."""
-    return base.plain_artifact(node, kind)
+    return valued(base.plain_artifact(node, kind))
+
+
+def valued(plain: Artifact) -> Artifact:
+    """Return an artifact with what reads it, if it is one of TFX's values.
+
+    `Float.annotate_as(Metrics)` is the type `Float_Metrics`, whose base is `mlmd.Metrics`.
+    """
+    name, annotated, _ = plain.type.partition("_")
+    kind = TFX_VALUES.get(name) if plain.base_type or not annotated else None
+    if kind is None:
+        return plain
+    reader = TfxNull if plain.custom_properties.get("__is_null__") == 1 else kind
+    data_type = "" if reader.data_type is object else type_name(reader.data_type)
+    return dataclasses.replace(plain, materializer=type_name(reader), data_type=data_type)
 
 
 def role(slot: str, *, taken: bool) -> base.Role:

@@ -97,7 +97,7 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
 
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
     """Return an artifact; its name is a property, the key of the output that it was made as."""
-    plain = base.plain_artifact(node, kind)
+    plain = tfx.artifact(node, kind)
     name = plain.custom_properties.get("name")
     return dataclasses.replace(plain, name=plain.name or (name if isinstance(name, str) else ""))
 
