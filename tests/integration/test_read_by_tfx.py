@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import pytest
 
 import zen_mlmd as zm
-from tests.services.grpc_server import GrpcServer
 from tests.services.tfx import ask_tfx
 from zen_mlmd.model import EventType
 from zen_mlmd.reading.runs import PipelineRunView
 from zen_mlmd.reading.steps import Slots, StepView
+from zen_mlmd.server import Server, ServerConfig
 
 # -- what is recorded ----------------------------------------------------------------------------
 
@@ -58,16 +58,20 @@ CHURN_STEPS = {"one": ["load", "train.big", "evaluate"], "two": ["load", "train.
 SHOP_STEPS = {"fresh": ["load", "train"], "cached": ["load", "train"], "deeper": ["load", "train"]}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "grpc"])
+@pytest.fixture(scope="module", params=["sqlite", "serve"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zm.Store]:
-    """A store with runs of two pipelines: a file that TFX opens itself, or a server that both talk to."""
+    """A store with runs of two pipelines: a file that TFX opens itself, or `zen-mlmd serve` that both ask."""
     folder = tmp_path_factory.mktemp("store")
     if request.param == "sqlite":
         with zm.open_store(folder / "metadata.db") as opened:
             record_all(opened, folder)
             yield opened
     else:
-        with GrpcServer(folder / "server.db") as server, zm.open_store(f"grpc://{server.address}") as opened:
+        config = ServerConfig.checked(bind="127.0.0.1:0", log="none")
+        with (
+            Server(folder / "served.db", config) as served,
+            zm.open_store(f"grpc://{served.address}") as opened,
+        ):
             record_all(opened, folder)
             yield opened
 
@@ -310,6 +314,19 @@ def test_a_tfx_pipeline_takes_the_latest_model_that_was_recorded(
     assert resolver.id not in downstream.steps
     assert f"  from model = Model {model.id}\n" in str(served.output.why())
     assert "was made by train of late/ours_1" in str(model.why())
+    measured, told = run["measure"], run["announce"]
+    assert {name: each.read() for name, each in measured.outputs.items()} == {
+        "auc": 0.75,
+        "rounds": 3,
+        "note": "naïve about PushedModel",
+        "steady": True,
+        "missing": None,
+    }
+    assert measured.metrics == {"auc": 0.75, "rounds": 3}
+    assert run.list_steps("metrics.auc > 0.7") == [measured]
+    assert told.input == measured.outputs["auc"]
+    assert told.parameters == {"sizes": [3, 4], "steady": False}
+    assert set(told.input.upstream().artifacts) >= {raw.id, model.id, served.output.id}
 
 
 def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, OutputDict, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
@@ -201,21 +201,43 @@ def serve(model: InputArtifact[Model], pushed: OutputArtifact[PushedModel], port
     pushed.set_string_custom_property("served", f"{model.uri} on {port}")
 
 
+@component
+def measure(
+    pushed: InputArtifact[PushedModel],
+) -> OutputDict(auc=float, rounds=int, note=str, steady=bool, missing=float | None):
+    """Return values, each of which TFX keeps in a file; JSON it writes only with TensorFlow's file system."""
+    return {
+        "auc": 0.75,
+        "rounds": 3,
+        "note": f"naïve about {pushed.type_name}",
+        "steady": True,
+        "missing": None,
+    }
+
+
+@component
+def announce(auc: float, sizes: Parameter[list[int]], steady: Parameter[bool]) -> None:
+    """Take values: one from a step before, which TFX hands over as an artifact, and two that are given."""
+    print(auc, sizes, steady, file=sys.stderr)
+
+
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Run a TFX pipeline of the requested name: a Resolver for the latest Model, and a node that takes it."""
+    """Run a TFX pipeline of the requested name: a Resolver for the latest Model, and nodes after it."""
     latest = Resolver(strategy_class=LatestArtifactStrategy, model=Channel(type=Model)).with_id(
         "latest_model"
     )
     taker = serve(model=latest.outputs["model"], port=8501)
+    measured = measure(pushed=taker.outputs["pushed"])
+    told = announce(auc=measured.outputs["auc"], sizes=[3, 4], steady=False)
     LocalDagRunner().run(
         pipeline.Pipeline(
             pipeline_name=request["pipeline"],
             pipeline_root=request["root"],
-            components=[latest, taker],
+            components=[latest, taker, measured, told],
             metadata_connection_config=config_of(request),
         )
     )
-    return {"nodes": [latest.id, taker.id]}
+    return {"nodes": [latest.id, taker.id, measured.id, told.id]}
 
 
 @component

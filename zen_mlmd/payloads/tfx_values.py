@@ -96,7 +96,7 @@ class TfxNull(TfxValue):
 
     data_type = type(None)
 
-    def decode(self, data: bytes) -> None:  # noqa: ARG002 - it is empty
+    def decode(self, data: bytes) -> None:
         """Return None."""
 
 
@@ -112,7 +112,7 @@ TFX_VALUES: Final = {
 
 
 def tfx_metric(uri: str, materializer_name: str) -> float | None:
-    """Return the number that a TFX `Float` or `Integer` holds; None for all else, and for what cannot be read.
+    """Return the number that a TFX `Float` or `Integer` holds; None for all else and what cannot be read.
 
     Only small files of this machine are looked at, since nobody asked for a payload.
     """
