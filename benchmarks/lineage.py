@@ -179,44 +179,57 @@ def _helper(*arguments: str) -> str:
 
 
 def _build(file: str, name: str, size: int) -> None:
-    """Store a graph by ml-metadata, many steps a call, and print the last artifact's id."""
-    from ml_metadata import MetadataStore
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
-
+    """Store a graph by ml-metadata, and print the last artifact's id."""
     import zen_mlmd as zm
 
     with zm.open_store(file) as made:  # in WAL mode
-        store = MetadataStore(made.connection_config())
-    step_type = store.put_execution_type(mlmd.ExecutionType(name="Step"))
-    artifact_type = store.put_artifact_type(mlmd.ArtifactType(name="Rows"))
-    part = mlmd.Event.Path.Step
-    output = mlmd.Event.Path(steps=[part(key="rows"), part(index=0)])
+        print(put_graph(made.loader.client.service, GRAPHS[name](size)))
+
+
+def put_graph(service: Any, taken: list[list[int]]) -> int:
+    """Store a graph, many steps a call, and return the last artifact's id.
+
+    Args:
+        service: Of an empty store.
+        taken: As `GRAPHS` gives it.
+    """
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+    from ml_metadata.proto import metadata_store_service_pb2 as rpc
+
+    types = rpc.PutTypesRequest()
+    types.artifact_types.add(name="Rows")
+    types.execution_types.add(name="Step")
+    put = service.call("PutTypes", types)
     ids: list[int] = []
-    taken = GRAPHS[name](size)
     # An artifact of the same call has no id yet, and is meant by its place in it.
-    for first in range(0, size, CHUNK):
-        steps = range(first, min(first + CHUNK, size))
-        nodes = [
-            mlmd.Artifact(type_id=artifact_type, uri=f"/rows/{each}", state=mlmd.Artifact.LIVE)
-            for each in steps
-        ]
-        runs = [
-            mlmd.Execution(type_id=step_type, name=f"step {each}", last_known_state=mlmd.Execution.COMPLETE)
-            for each in steps
-        ]
-        edges: list[tuple[int, int | None, mlmd.Event]] = []
-        for place, step in enumerate(steps):
-            edges.append((place, place, mlmd.Event(type=mlmd.Event.OUTPUT, path=output)))
+    for first in range(0, len(taken), CHUNK):
+        request = rpc.PutLineageSubgraphRequest()
+        for place, step in enumerate(range(first, min(first + CHUNK, len(taken)))):
+            request.artifacts.add(
+                type_id=put.artifact_type_ids[0], uri=f"/rows/{step}", state=mlmd.Artifact.LIVE
+            )
+            request.executions.add(
+                type_id=put.execution_type_ids[0],
+                name=f"step {step}",
+                last_known_state=mlmd.Execution.COMPLETE,
+            )
+            made = request.event_edges.add(execution_index=place, artifact_index=place)
+            _fill(made.event, mlmd.Event.OUTPUT, 0)
             for index, source in enumerate(taken[step]):
-                event = mlmd.Event(
-                    type=mlmd.Event.INPUT, path=mlmd.Event.Path(steps=[part(key="rows"), part(index=index)])
-                )
+                edge = request.event_edges.add(execution_index=place)
+                _fill(edge.event, mlmd.Event.INPUT, index)
                 if source < first:
-                    event.artifact_id = ids[source]
-                edges.append((place, None if source < first else source - first, event))
-        _, artifacts, _ = store.put_lineage_subgraph(runs, nodes, [], edges)
-        ids.extend(artifacts)
-    print(ids[-1])
+                    edge.event.artifact_id = ids[source]
+                else:
+                    edge.artifact_index = source - first
+        ids.extend(service.call("PutLineageSubgraph", request).artifact_ids)
+    return ids[-1]
+
+
+def _fill(event: Any, kind: int, index: int) -> None:
+    event.type = kind
+    event.path.steps.add(key="rows")
+    event.path.steps.add(index=index)
 
 
 def _answer(file: str, artifact: int) -> None:

@@ -3,13 +3,21 @@
 A step is one `PutExecution` with two inputs, two outputs and twenty properties. The link with a delay is a
 relay in a process of its own, which holds what goes each way back for half of it.
 
-`python -m benchmarks.sql relay PORT MILLISECONDS` is that relay.
+Lineage is everything upstream of the last artifact: ids, edges, and who made what; records and slots are
+read later, when they are looked at. The bare query is the fastest recursive one that was found by hand and
+gives the same edges: the artifact, the execution and the type of each event of each step on the way, fetched
+into a list of tuples by the plain driver, `sqlite3` or PyMySQL, and nothing is done with them.
+
+`python -m benchmarks.sql relay PORT MILLISECONDS` is that relay, and `... edges FILE ARTIFACT` runs the bare
+query on a SQLite file, in a process of its own, as the SQL service does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +31,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
+from benchmarks.lineage import GRAPHS, put_graph
 from benchmarks.table import in_turn, print_table, ratio, timed
 from zen_mlmd.flavors import config_from_url
 from zen_mlmd.service.base import MetadataService
@@ -110,6 +119,7 @@ def run(*, quick: bool = False) -> None:
         _steps(places)
         _bulk(places[:2], bulk)
         _reading(places[:2], runs)
+        _lineage(folder, database, fresh=(sqlite, mariadb), steps=2_000 if quick else 100_000)
 
 
 def opened(config: Any, service: str) -> MetadataService:
@@ -180,6 +190,122 @@ def _read(store: Store, runs: int) -> None:
     assert sum(len(each.outputs) for run in store.list_runs() for each in run.step_runs) == runs
 
 
+_EDGES = """
+WITH RECURSIVE walk(step) AS (
+    SELECT execution_id FROM Event WHERE artifact_id = {0} AND type IN (1, 4)
+    UNION
+    SELECT made.execution_id
+    FROM walk
+    JOIN Event AS taken ON taken.execution_id = walk.step AND taken.type IN (2, 3)
+    JOIN Event AS made ON made.artifact_id = taken.artifact_id AND made.type IN (1, 4)
+)
+SELECT artifact_id, execution_id, type
+FROM walk JOIN Event ON Event.execution_id = walk.step AND Event.type IN (1, 2, 3, 4)
+"""
+"""Types: DECLARED_OUTPUT and OUTPUT, DECLARED_INPUT and INPUT."""
+
+
+def _lineage(folder: str, database: Any, *, fresh: tuple[Fresh, Fresh], steps: int) -> None:
+    """Measure a chain and a layered graph of some steps, on SQLite and MariaDB."""
+    rows = []
+    for name, make in GRAPHS.items():
+        for place, new in zip(("SQLite", "MariaDB"), fresh, strict=True):
+            config = new()
+            with Store(config, Client(opened(config, "sql"))) as store:
+                last = put_graph(store.loader.client.service, make(steps))
+            bare = (
+                _bare_sqlite(config, folder, last)
+                if place == "SQLite"
+                else _bare_mysql(config, database, last)
+            )
+            row = _lineage_row(config, last, bare, 5)
+            rows.append([f"{name}, {steps:,} steps", place, *row])
+    print_table(
+        "sql: everything upstream of the last artifact",
+        ["graph", "on", "native / sql", "sql / bare query", "native ms", "sql ms", "bare ms", "edges"],
+        rows,
+        "Native once, the others medians in turn.",
+    )
+
+
+def _lineage_row(config: Any, last: int, bare: Callable[[], tuple[float, int]], rounds: int) -> list[object]:
+    with Store(config, Client(opened(config, "sql"))) as store:
+        artifact = store.get_artifact(last)
+        found: list[Any] = []
+        asked: list[tuple[float, int]] = []
+        (mine, _) = in_turn(rounds, lambda: found.append(artifact.upstream()), lambda: asked.append(bare()))
+        edges = {len(graph.events) for graph in found} | {each for _, each in asked}
+    with Store(config, Client(opened(config, "native"))) as store:
+        artifact = store.get_artifact(last)
+        theirs = timed(lambda: found.append(artifact.upstream()))
+        edges.add(len(found[-1].events))
+    assert len(edges) == 1, f"not the same edges: {edges}"
+    assert all(found[-1].producers == graph.producers and graph.complete for graph in found)
+    seconds = [each for each, _ in asked]
+    return [
+        f"{theirs / median(mine):.1f}",
+        f"{ratio(mine, seconds):.2f}",
+        f"{theirs * 1e3:.0f}",
+        _ms(mine),
+        _ms(seconds),
+        edges.pop(),
+    ]
+
+
+def _bare_sqlite(config: Any, folder: str, artifact: int) -> Callable[[], tuple[float, int]]:
+    copy = Path(folder) / f"{next(_count)}-copy.db"
+    shutil.copy(config.path, copy)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.sql", "edges", str(copy), str(artifact)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def ask() -> tuple[float, int]:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        seconds, edges = json.loads(process.stdout.readline())
+        return seconds, edges
+
+    return ask
+
+
+def _edges(file: str, artifact: str) -> None:
+    """Run the bare query for each line of the input, and print its seconds and how many edges there are."""
+    import sqlite3
+
+    database = sqlite3.connect(file)
+    found: list[Any] = []
+    for _ in sys.stdin:
+        found.clear()
+        seconds = timed(lambda: found.extend(database.execute(_EDGES.format(artifact)).fetchall()))
+        print(json.dumps([seconds, len(found)]), flush=True)
+
+
+def _bare_mysql(config: Any, database: Any, artifact: int) -> Callable[[], tuple[float, int]]:
+    import pymysql
+
+    connection = pymysql.connect(
+        host="127.0.0.1",
+        port=database.port,
+        user=database.user,
+        password=database.password,
+        database=config.database,
+        init_command="SET max_recursive_iterations = 4294967295",
+    )
+
+    def ask() -> tuple[float, int]:
+        found: list[Any] = []
+        with connection.cursor() as cursor:
+            seconds = timed(
+                lambda: (cursor.execute(_EDGES.format(artifact)), found.extend(cursor.fetchall()))
+            )
+        return seconds, len(found)
+
+    return ask
+
+
 def _ms(times: list[float]) -> str:
     return f"{median(times) * 1e3:.2f}"
 
@@ -214,4 +340,7 @@ async def _relay(port: int, delay_ms: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_relay(int(sys.argv[2]), float(sys.argv[3])))
+    if sys.argv[1] == "edges":
+        _edges(*sys.argv[2:])
+    else:
+        asyncio.run(_relay(int(sys.argv[2]), float(sys.argv[3])))

@@ -284,6 +284,13 @@ def _serve() -> None:
     # as to read them. What is here by now stays.
     gc.freeze()
     gc.set_threshold(100_000)
+    try:
+        _answer_all(service, asked, told, parent)
+    finally:
+        service.close()  # the last one to close the file takes its WAL in
+
+
+def _answer_all(service: base.MetadataService, asked: IO[bytes], told: IO[bytes], parent: int) -> None:
     while True:
         while not select.select([asked], [], [], _PARENT_S)[0]:
             if os.getppid() != parent:

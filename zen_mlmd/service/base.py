@@ -106,8 +106,8 @@ class MetadataService(abc.ABC):
             upstream: Up, to what made them, or down.
             inputs: Numbers of the types of events that lead into a step.
             outputs: Numbers of those that lead out of one.
-            barred: Beginnings of names of inputs and outputs: where an event of the store has such a
-                name, there is no quick way.
+            barred: Beginnings of names of inputs and outputs: where an event on the way has such a name,
+                or may have, there is no quick way.
 
         Returns:
             Each event of `inputs` and `outputs` of each execution on the way, and each of `outputs` of
