@@ -20,7 +20,14 @@ TABLES = {
     "Execution": ("id", "type_id", "last_known_state", "name", "create_time_since_epoch"),
     "Context": ("id", "type_id", "name", "create_time_since_epoch", "last_update_time_since_epoch"),
     "ArtifactProperty": ("artifact_id", "name", "is_custom_property", "int_value", "string_value"),
-    "ExecutionProperty": ("execution_id", "name", "is_custom_property", "int_value", "double_value", "string_value"),
+    "ExecutionProperty": (
+        "execution_id",
+        "name",
+        "is_custom_property",
+        "int_value",
+        "double_value",
+        "string_value",
+    ),
     "ContextProperty": ("context_id", "name", "is_custom_property", "string_value"),
     "Event": ("artifact_id", "execution_id", "type", "milliseconds_since_epoch"),
     "EventPath": ("event_id", "is_index_step", "step_index", "step_key"),
@@ -37,19 +44,19 @@ def damage(path: str, damages: list[dict[str, Any]]) -> list[list[Any]]:
     touched: list[list[Any]] = []
     for each in damages:
         table = each["table"]
-        rows = [row for (row,) in connection.execute(f"SELECT rowid FROM {table} ORDER BY rowid")]  # noqa: S608
+        rows = [row for (row,) in connection.execute(f"SELECT rowid FROM {table} ORDER BY rowid")]
         if not rows:
             continue
         row = rows[each["row"] % len(rows)]
         before = _row(connection, table, row)
         try:
             if each["action"] == "delete":
-                connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))  # noqa: S608
+                connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))
             else:
                 columns = TABLES[table]
                 column = columns[each["column"] % len(columns)]
                 connection.execute(
-                    f"UPDATE {table} SET {column} = ? WHERE rowid = ?",  # noqa: S608
+                    f"UPDATE {table} SET {column} = ? WHERE rowid = ?",
                     (_value(each["value"]), row),
                 )
         except (sqlite3.IntegrityError, OverflowError):
@@ -63,7 +70,7 @@ def damage(path: str, damages: list[dict[str, Any]]) -> list[list[Any]]:
 
 def _row(connection: sqlite3.Connection, table: str, row: int) -> dict[str, Any]:
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
-    cursor = connection.execute(f"SELECT * FROM {table} WHERE rowid = ?", (row,))  # noqa: S608
+    cursor = connection.execute(f"SELECT * FROM {table} WHERE rowid = ?", (row,))
     found = cursor.fetchone() or ()
     names = [each[0] for each in cursor.description]
     return {
