@@ -421,7 +421,7 @@ class StepView(RecordView[StepRun]):
     def _group_outputs(self) -> dict[str, list[ArtifactView]]:
         lists: dict[str, list[ArtifactView]] = {}
         if self.kind is StepKind.LOOP:
-            for member in self.members:
+            for member in {each.key: each for each in self.members}.values():
                 for name, found in member.outputs.lists.items():
                     lists.setdefault(name, []).extend(found)
             return lists
