@@ -9,7 +9,7 @@ answer, as JSON. Needs nothing but the packages `ml-pipelines-sdk` and `ml-metad
 """
 
 # No `from __future__ import annotations`: TFX reads a component's annotations as objects.
-# mypy: disable-error-code="import-not-found, untyped-decorator"
+# mypy: disable-error-code="import-not-found, untyped-decorator, valid-type"
 
 import base64
 import json

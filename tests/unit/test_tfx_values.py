@@ -21,7 +21,7 @@ from zen_mlmd.payloads.tfx_values import TfxFloat, TfxInteger, TfxString
 def artifact(type_name: str, uri: str = "", *, base_type: int = 0, null: int | None = None) -> Artifact:
     kind = mlmd.ArtifactType(name=type_name)
     if base_type:
-        kind.base_type = base_type  # type: ignore[assignment]
+        kind.base_type = base_type
     node = mlmd.Artifact(id=1, uri=uri, state=mlmd.Artifact.LIVE)
     if null is not None:
         node.custom_properties["__is_null__"].int_value = null
