@@ -303,6 +303,11 @@ class Loader:
         found = self.client.executions(ids)
         return {each.id: each for each in self._steps(list(found.values()), None)}
 
+    def newest_steps(self) -> Iterator[list[StepRun]]:
+        """Yield pages of step runs, newest first, those of no run among them; their names may be short."""
+        for page in self.client.newest_executions():
+            yield [self._step(each) for each in page]
+
     def steps_in_cache(self, cache_key: str) -> list[StepRun]:
         """Return the step runs under a cache key, newest first."""
         context = self.client.context(tfx.CACHE, zen.cache_context(cache_key))

@@ -86,7 +86,7 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
 def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     """Return a task, or a group of tasks."""
     recorded = base.custom_properties(execution)
-    warnings: list[str] = []
+    warnings = list(base.flaws(execution, kind))
     names = (_text(recorded.get(each)) for each in _NAMES)
     name = next(filter(None, names), "") or text(execution.name) or str(execution.id)
     group = _integer(recorded, "parent_dag_id", warnings)

@@ -81,7 +81,10 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     plain = base.plain_step(execution, kind, name=_text(execution, "component_id"), dialect=NAME, state=state)
     if state is Status.RUNNING and _is_past(plain.updated_at):
         plain = dataclasses.replace(
-            plain, status=Status.FAILED, failure=_NEVER_ENDED, warnings=(_NEVER_ENDED.message,)
+            plain,
+            status=Status.FAILED,
+            failure=_NEVER_ENDED,
+            warnings=(*plain.warnings, _NEVER_ENDED.message),
         )
     return dataclasses.replace(
         plain,
