@@ -100,7 +100,7 @@ class Loader:
     def pipelines(self) -> list[Pipeline]:
         """Return all pipelines, oldest first; each name once, whoever has runs of it."""
         found: dict[str, Pipeline] = {}
-        for kind in self._context_types(registry.PIPELINE_TYPES):
+        for kind in self._context_types(registry.PIPELINE_TYPES - {tfx.PIPELINE}):
             for context in self.client.contexts_of_type(kind):
                 _add(found, registry.of_pipeline(kind).pipeline_name(context), context)
         for kind in self._context_types(registry.RUNS_WITHOUT_PIPELINE):
@@ -108,6 +108,10 @@ class Loader:
                 dialect = registry.of_run(context, kind)
                 if dialect is not None:
                     _add(found, dialect.pipeline_of_run(context) or "", context)
+        # One of this type is the pipeline of its name, as for `find_pipeline`.
+        own = self.client.contexts_of_type(tfx.PIPELINE) if self._context_types({tfx.PIPELINE}) else []
+        for context in own:
+            found[text(context.name)] = _pipeline(text(context.name), context)
         return sorted(found.values(), key=lambda each: each.id)
 
     def find_pipeline(self, name: str) -> Pipeline | None:
@@ -194,7 +198,8 @@ class Loader:
         One that is in the runs of several dialects (TFX on Kubeflow) belongs to the one of its own.
         """
         if step.run_name:
-            return self.find_run(step.run_name)
+            found = self.client.context(tfx.RUN, step.run_name)
+            return self._runs([found])[0] if found is not None else None
         own = registry.named(step.dialect).RUNS
         contexts = [each for each in self.client.contexts_of_execution(step.id) if self._is_run(each)]
         contexts.sort(key=lambda each: self._type_of_context(each) not in own)
@@ -273,7 +278,7 @@ class Loader:
             ours = []
         whole = {run.name: run.id for run in ours}
         for run in runs:
-            if run.name not in whole:
+            if whole.get(run.name) != run.id:
                 steps[run.id] = self._steps(self.client.executions_of_context(run.id), [run.pipeline])
         for name in sorted({run.pipeline for run in ours}):
             executions = self.client.executions_of_context(self._pipeline_id(name))
@@ -346,30 +351,36 @@ class Loader:
         known = self._node_of_execution(pipelines)
         missing = [each for each in executions if each not in known]
         if missing:
-            names = [each.name for each in self.pipelines()] if pipelines is None else pipelines
-            names = sorted((name for name in names if name), key=len, reverse=True)
-            known.update(self._ask_nodes(missing, names))
+            if pipelines is None:
+                pipelines = [text(each.name) for each in self.client.contexts_of_type(tfx.PIPELINE)]
+            known.update(self._ask_nodes(missing, [name for name in pipelines if name]))
         return known
 
     def _ask_nodes(self, missing: list[int], pipelines: list[str]) -> dict[int, str]:
         nodes = {
-            node.id: (node, tfx.step_name(text(node.name), name))
+            node.id: (text(node.name), owners)
             for node in self.client.contexts_of_type(tfx.NODE)
-            for name in pipelines
-            if text(node.name).startswith(f"{name}.")
+            if (owners := [name for name in pipelines if text(node.name).startswith(f"{name}.")])
         }
-        if len(missing) < len(nodes):
-            return {
-                execution: nodes[context.id][1]
-                for execution in missing
-                for context in self.client.contexts_of_execution(execution)
-                if context.id in nodes
-            }
-        return {
-            execution.id: name
-            for node, name in nodes.values()
-            for execution in self.client.executions_of_context(node.id)
-        }
+        names: dict[int, str] = {}
+        doubtful = missing
+        if len(missing) >= len(nodes):
+            doubtful = []
+            for node, (name, owners) in nodes.items():
+                members = [each.id for each in self.client.executions_of_context(node)]
+                if len(owners) == 1:
+                    names.update((each, tfx.step_name(name, owners[0])) for each in members)
+                else:
+                    doubtful += [each for each in members if each in missing]
+        for execution in doubtful:
+            # Its own contexts say which of the pipelines it is of.
+            contexts = self.client.contexts_of_execution(execution)
+            own = {text(each.name) for each in contexts if self._type_of_context(each) == tfx.PIPELINE}
+            for context in contexts:
+                name, owners = nodes.get(context.id, ("", []))
+                for owner in sorted(owners, key=lambda each: (each in own, len(each))):
+                    names[execution] = tfx.step_name(name, owner)
+        return names
 
     # -- artifacts and events --------------------------------------------------------------------
 

@@ -418,7 +418,7 @@ class Runs:
         return PipelineRunView.alone(found, self._loader)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) is not None
+        return isinstance(name, str) and bool(self._find_all(name))
 
     def __repr__(self) -> str:
         return f"<Runs of {'all pipelines' if self._pipeline is None else printable(self._pipeline)}>"
@@ -437,10 +437,13 @@ class Runs:
         Raises:
             UsageError: Runs of several writers have it.
         """
-        found = [each for each in self._loader.find_runs(name) if self._pipeline in (None, each.pipeline)]
+        found = self._find_all(name)
         if len(found) > 1:
-            paths = " or ".join(
-                printable(f"{quote_part(each.pipeline)}/{quote_part(name)}") for each in found
-            )
-            raise UsageError(f"{len(found)} runs are named {name!r}", hint=f"take {paths}")
+            paths = [printable(f"{quote_part(each.pipeline)}/{quote_part(name)}") for each in found]
+            if len(set(paths)) < len(paths):
+                paths = [f"the one of {each.dialect}: list_runs('id = {each.id}')" for each in found]
+            raise UsageError(f"{len(found)} runs are named {name!r}", hint=f"take {' or '.join(paths)}")
         return found[0] if found else None
+
+    def _find_all(self, name: str) -> list[PipelineRun]:
+        return [each for each in self._loader.find_runs(name) if self._pipeline in (None, each.pipeline)]
