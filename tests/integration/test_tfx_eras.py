@@ -99,6 +99,9 @@ def test_the_runs_of_each_era(tmp_path: Path, era: Era) -> None:
         ]
         assert second["Trainer.main"].output == model
         assert third["Trainer.main"].status is Status.FAILED
+        assert [each.record.state for each in third["Trainer.main"].outputs.values()] == (
+            ["pending"] if era == "0.25" else []
+        )
         assert store.get_artifact("taxi.v1/r1/Trainer.main/model").path == "taxi.v1/r1/Trainer.main/model"
         assert "steps = " in str(model.why())
         assert [run.name for run in store.list_runs("status = failed")] == ["r3"]
@@ -108,8 +111,25 @@ def test_a_step_that_was_just_begun_runs(tmp_path: Path) -> None:
     write(tmp_path / "m.db", "0.25")
     with open_store(tmp_path / "m.db") as store:
         run = store.get_run("r3")
-        assert (run.status, run["Trainer.main"].status) == (Status.RUNNING, Status.RUNNING)
-        assert run["Trainer.main"].record.warnings == ()
+        trainer = run["Trainer.main"]
+        assert (run.status, trainer.status) == (Status.RUNNING, Status.RUNNING)
+        assert trainer.record.warnings == ()
+        assert trainer.output.record.state == "pending"
+        assert run["Gen"].output.record.state == "live"
+
+
+def test_the_oldest_era_keeps_an_artifacts_state_in_a_property(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    config = SqliteConfig(path=str(path)).connection_config()
+    _, made = TfxWriter(config, "0.25", "taxi").step("r1", "Gen", type_name=GEN, outputs={"x": "Examples"})
+    raw = metadata_store.MetadataStore(config)
+    (node,) = raw.get_artifacts_by_id([made["x"]])
+    # As `Metadata.update_artifact_state` does, which leaves MLMD's own state alone.
+    node.custom_properties["state"].string_value = "MARKED_FOR_DELETION"
+    raw.put_artifacts([node])
+    del raw
+    with open_store(path) as store:
+        assert store.get_run("r1")["Gen"].output.record.state == "marked_for_deletion"
 
 
 def test_what_the_oldest_era_says_of_a_step_and_an_artifact(tmp_path: Path) -> None:
@@ -123,13 +143,30 @@ def test_what_the_oldest_era_says_of_a_step_and_an_artifact(tmp_path: Path) -> N
         outputs={"result": "Schema"},
         state="cached",
     )
+    writer.step("r1", "Gen", type_name=GEN, outputs={"examples": "Examples"})
     with open_past(path) as store:
         step = store.get_run("r1")["Importer"]
         assert step.kind is StepKind.IMPORTER
         assert step.parameters == {"source_uri": "/x", "reimport": None}
         assert step.properties["pipeline_root"] == "/tfx/taxi"
-        assert step.output.name == "result"
-        assert step.output.properties["state"] == "published"
+        assert (step.status, step.cached_from) == (Status.CACHED, None)
+        assert step.output.producer_step == step
+        assert step.output.record.properties == {}
+        made = store.get_run("r1")["Gen"].output
+        assert (made.record.name, made.properties["state"]) == ("examples", "published")
+
+
+def test_a_notebook_of_today_writes_as_the_oldest_era_did(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    writer = TfxWriter(SqliteConfig(path=str(path)).connection_config(), "0.25", "notebook")
+    importer = "tfx.dsl.components.common.importer.Importer"
+    writer.step("t1", "Importer", type_name=importer, outputs={"result": "Schema"}, state="cached")
+    resolver = "tfx.dsl.components.common.resolver.Resolver"
+    writer.step("t2", "Latest", type_name=resolver, state="cached")
+    writer.step("t3", "Importer", type_name="my.Importer", state="complete")
+    with open_store(path) as store:
+        kinds = [run.step_runs[0].kind for run in store.pipelines["notebook"].runs]
+        assert kinds == [StepKind.TASK, StepKind.RESOLVER, StepKind.IMPORTER]
 
 
 def test_all_eras_in_one_store(tmp_path: Path) -> None:

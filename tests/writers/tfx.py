@@ -1,4 +1,4 @@
-"""Rows as TFX of three eras writes them: 0.25 and before, 1.0 to 1.10, 1.11 and after.
+"""Rows as TFX of three eras writes them: 0.25 and before (today in notebooks), 1.0 to 1.10, 1.11 and after.
 
 After tfx/orchestration/metadata.py (0.25) and tfx/orchestration/portable/mlmd (1.x): the same contexts,
 properties, paths and states, in the same order of calls.
@@ -61,7 +61,7 @@ class TfxWriter:
         made = {} if state == "failed" or cached else outputs or {}
         emitted = [
             (
-                self._artifact((run, node, key), kind, execution.id, state),
+                self._artifact((run, node, key), kind, execution.id, state, imported="Importer" in type_name),
                 self._event(mlmd.Event.OUTPUT, key),
             )
             for key, kind in made.items()
@@ -136,7 +136,7 @@ class TfxWriter:
         return execution
 
     def _artifact(
-        self, place: tuple[str, str, str], type_name: str, execution_id: int, state: str
+        self, place: tuple[str, str, str], type_name: str, execution_id: int, state: str, *, imported: bool
     ) -> mlmd.Artifact:
         run, node, key = place
         artifact = mlmd.Artifact(
@@ -144,6 +144,8 @@ class TfxWriter:
             uri=f"/tfx/{self.pipeline}/{node}/{key}/{execution_id}",
         )
         custom = artifact.custom_properties
+        if self.era == "0.25" and imported:
+            return artifact
         if self.era == "0.25":
             custom["name"].string_value = key
             custom["producer_component"].string_value = node
@@ -157,7 +159,7 @@ class TfxWriter:
             artifact.name = f"{self.pipeline}:{run}:{node}:{execution_id}:{key}:0"
             custom["name"].string_value = artifact.name
         else:
-            custom["is_external"].int_value = 0
+            custom["is_external"].int_value = int(imported)
         return artifact
 
     @staticmethod

@@ -27,7 +27,7 @@ RUNS = frozenset({RUN})
 GROUPS = frozenset[str]()
 ASIDE: tuple[str, ...] = ("_",)
 
-_KINDS = {"Importer": StepKind.IMPORTER, "Resolver": StepKind.RESOLVER}
+KINDS = {"Importer": StepKind.IMPORTER, "Resolver": StepKind.RESOLVER}
 
 
 def is_run(_context: mlmd.Context) -> bool:
@@ -72,10 +72,15 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
 def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     """Return a step run without a name, which its `node` context has."""
     plain = base.plain_step(execution, kind, name="", dialect=NAME)
-    entrypoint = plain.type.rpartition(".")[2] if plain.type.startswith("tfx.") else ""
     return dataclasses.replace(
-        plain, kind=_KINDS.get(entrypoint, StepKind.TASK), parameters=_parameters(plain.properties)
+        plain, kind=kind_of(plain.type, KINDS), parameters=_parameters(plain.properties)
     )
+
+
+def kind_of(type_name: str, kinds: Mapping[str, StepKind]) -> StepKind:
+    """Return what a step is, by its class, if that is one of TFX's own."""
+    entrypoint = type_name.rpartition(".")[2] if type_name.startswith("tfx.") else ""
+    return kinds.get(entrypoint, StepKind.TASK)
 
 
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
