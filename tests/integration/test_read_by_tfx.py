@@ -350,3 +350,29 @@ def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path:
         pushed = store.pipelines["serving"].latest_run["Push"].output
         assert pushed.properties["served"] == "/models/monday on 8501"
         assert [step.name for step in pushed.upstream().steps.values()] == ["Push", "train"]
+
+
+def test_what_tfx_runs_for_a_notebook_is_read(tfx_python: str, tmp_path: Path) -> None:
+    """TFX's own code for notebooks and Airflow writes as all of TFX did up to 0.25."""
+    with zm.open_store(tmp_path / "metadata.db") as store:
+        ids = ask_tfx(tfx_python, "notebook", store, pipeline="nb", root=str(tmp_path), depth=3)
+        runs = store.pipelines["nb"].runs
+        assert [run.name for run in runs] == ["imported", "failed", "again", "first"]
+        assert {run.dialect for run in runs} == {"tfx"}
+        first, again, failed, imported = (run.step_runs[0] for run in reversed(list(runs)))
+        assert {run: store.get_run(run).step_runs[0].id for run in ids} == ids
+        assert [each.name for each in (first, again, failed, imported)] == ["make", "make", "fail", "schema"]
+        assert first.parameters == {"depth": "3"}
+        assert (first.output.record.state, first.output.properties["depth"]) == ("live", 3)
+        assert (again.status, again.cached_from, again.output) == ("cached", first, first.output)
+        assert first.output.producer_step == first
+        # Whether it failed only time can tell.
+        assert (failed.status, failed.parameters) == ("running", {"sizes": "[1, 2]"})
+        assert (failed.output.record.state, failed.input) == ("pending", first.output)
+        assert (imported.kind, imported.status, imported.output.uri) == (
+            "importer",
+            "cached",
+            "/outside/schema",
+        )
+        assert store.get_artifact("nb/first/make/model") == first.output
+        assert "was made by make of nb/first" in str(again.output.why())
