@@ -314,21 +314,23 @@ class Loader:
         executions = self.client.executions_of_context(context.id) if context else []
         return sorted(self._steps(executions, None), key=lambda each: -each.id)
 
-    def earlier_steps(self, run: PipelineRun, name: str, key: str) -> list[StepRun]:
-        """Return runs of one step of a pipeline, other ones than in this run among them.
+    def earlier_steps(self, run: PipelineRun, step: StepRun) -> list[StepRun]:
+        """Return runs of one step of a pipeline, other ones than in this run among them, by one writer.
 
         Where MLMD has a context for the step over all runs, all of them, in two calls. Where it has none
         the runs before this one are looked through, back to one in which the step was run to its end.
         """
-        node = registry.named(run.dialect).NODE
+        node = registry.named(step.dialect).NODE
         if node:
-            context = self.client.context(node, f"{run.pipeline}.{name}")
+            context = self.client.context(node, f"{run.pipeline}.{step.name}")
             executions = self.client.executions_of_context(context.id) if context else []
-            return self._steps(executions, [run.pipeline])
+            found = self._steps(executions, [run.pipeline])
+            return [each for each in found if each.dialect == step.dialect]
         earlier = (each for page in self.newest_runs(run.pipeline) for each in page if each.id < run.id)
         for each in islice(earlier, _RUNS_BEFORE):
-            found = [step for step in self.whole([each])[each.id].steps if step.key == key]
-            if any(step.status is Status.COMPLETED for step in found):
+            whole = self.whole([each])[each.id].steps
+            found = [other for other in whole if (other.key, other.dialect) == (step.key, step.dialect)]
+            if any(other.status is Status.COMPLETED for other in found):
                 return found
         return []
 
