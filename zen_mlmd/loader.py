@@ -20,6 +20,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from zen_mlmd.dialects import registry, tfx, zen
 from zen_mlmd.dialects.base import Dialect, event
 from zen_mlmd.dialects.properties import text
+from zen_mlmd.dialects.tfx_nodes import Place, pipeline_of, places
 from zen_mlmd.model import (
     INPUT_EVENTS,
     OUTPUT_EVENTS,
@@ -74,12 +75,6 @@ class Loader:
     @property
     def _pipeline_of_execution(self) -> dict[int, str]:
         return self.client.remembered("pipelines of executions")
-
-    def _node_of_execution(self, pipelines: Sequence[str] | None) -> dict[int, str]:
-        # `taxi.v1.Gen` is a node of `taxi` and of `taxi.v1`, so the names are known for the pipelines asked.
-        known = self.client.remembered("nodes of executions")
-        found: dict[int, str] = known.setdefault(None if pipelines is None else tuple(pipelines), {})
-        return found
 
     @property
     def _pipeline_ids(self) -> dict[str, int]:
@@ -233,19 +228,33 @@ class Loader:
                 for kind in self._context_types(kinds)
                 for context in self.client.contexts_of_type(kind)
             }
+            parents: dict[int, list[str]] = defaultdict(list)
+            names: dict[int, str] = {}
             for pipeline, name in () if few else pipelines.items():
-                placed.update((child.id, name) for child in self.client.children(pipeline))
+                for child in self.client.children(pipeline):
+                    parents[child.id].append(name)
+                    names[child.id] = text(child.name)
+            placed.update(
+                (run, pipeline_of(self.client, names[run], found)) for run, found in parents.items()
+            )
             placed.update(self._ask_executions([each for each in unplaced if each not in placed], pipelines))
         known.update(placed)
 
     def _ask_parents(self, runs: Sequence[int]) -> dict[int, str]:
-        placed: dict[int, str] = {}
-        for run, parents in self.client.parents(runs).items():
-            for parent in parents:
-                kind = self._type_of_context(parent)
-                if kind in registry.PIPELINE_TYPES:
-                    placed[run] = registry.of_pipeline(kind).pipeline_name(parent)
-        return placed
+        found = {
+            run: [
+                registry.of_pipeline(kind).pipeline_name(parent)
+                for parent in parents
+                if (kind := self._type_of_context(parent)) in registry.PIPELINE_TYPES
+            ]
+            for run, parents in self.client.parents(runs).items()
+        }
+        several = self.client.contexts([run for run, names in found.items() if len(names) > 1])
+        return {
+            run: pipeline_of(self.client, text(several[run].name) if run in several else "", names)
+            for run, names in found.items()
+            if names
+        }
 
     def _ask_executions(self, runs: Sequence[int], pipelines: Mapping[int, str]) -> dict[int, str]:
         if not runs:
@@ -322,7 +331,8 @@ class Loader:
         """
         node = registry.named(step.dialect).NODE
         if node:
-            context = self.client.context(node, f"{run.pipeline}.{step.name}")
+            pipeline = step.scope.rpartition("/")[2] or run.pipeline  # of TFX, a pipeline in the pipeline
+            context = self.client.context(node, f"{pipeline}.{step.name}")
             executions = self.client.executions_of_context(context.id) if context else []
             found = self._steps(executions, [run.pipeline])
             return [each for each in found if each.dialect == step.dialect]
@@ -337,52 +347,12 @@ class Loader:
     def _steps(self, executions: Sequence[mlmd.Execution], pipelines: list[str] | None) -> list[StepRun]:
         steps = [self._step(each) for each in executions]
         nameless = [each.id for each in steps if not each.name]
-        names = self._node_names(nameless, pipelines) if nameless else {}
-        return [
-            each
-            if each.name
-            else replace(each, name=names.get(each.id) or each.type.rpartition(".")[2] or str(each.id))
-            for each in steps
-        ]
+        found = places(self.client, nameless, pipelines) if nameless else {}
+        return [each if each.name else _placed(each, found.get(each.id)) for each in steps]
 
     def _step(self, execution: mlmd.Execution) -> StepRun:
         kind = self.client.type_of("execution", execution.type_id)
         return registry.of_step(execution, kind).step(execution, kind)
-
-    def _node_names(self, executions: Sequence[int], pipelines: list[str] | None) -> dict[int, str]:
-        known = self._node_of_execution(pipelines)
-        missing = [each for each in executions if each not in known]
-        if missing:
-            if pipelines is None:
-                pipelines = [text(each.name) for each in self.client.contexts_of_type(tfx.PIPELINE)]
-            known.update(self._ask_nodes(missing, [name for name in pipelines if name]))
-        return known
-
-    def _ask_nodes(self, missing: list[int], pipelines: list[str]) -> dict[int, str]:
-        nodes = {
-            node.id: (text(node.name), owners)
-            for node in self.client.contexts_of_type(tfx.NODE)
-            if (owners := [name for name in pipelines if text(node.name).startswith(f"{name}.")])
-        }
-        names: dict[int, str] = {}
-        doubtful = missing
-        if len(missing) >= len(nodes):
-            doubtful = []
-            for node, (name, owners) in nodes.items():
-                members = [each.id for each in self.client.executions_of_context(node)]
-                if len(owners) == 1:
-                    names.update((each, tfx.step_name(name, owners[0])) for each in members)
-                else:
-                    doubtful += [each for each in members if each in missing]
-        for execution in doubtful:
-            # Its own contexts say which of the pipelines it is of.
-            contexts = self.client.contexts_of_execution(execution)
-            own = {text(each.name) for each in contexts if self._type_of_context(each) == tfx.PIPELINE}
-            for context in contexts:
-                name, owners = nodes.get(context.id, ("", []))
-                for owner in sorted(owners, key=lambda each: (each in own, len(each))):
-                    names[execution] = tfx.step_name(name, owner)
-        return names
 
     # -- artifacts and events --------------------------------------------------------------------
 
@@ -477,6 +447,12 @@ def slots(step: StepRun, events: Iterable[Event], *, taken: bool, hide: bool = T
         if not (hide and registry.role(step.dialect, name, taken=taken)):
             lists.setdefault(name, []).append(artifact)
     return lists
+
+
+def _placed(step: StepRun, place: Place | None) -> StepRun:
+    name = "" if place is None else place.name
+    scope = "" if place is None else place.scope
+    return replace(step, scope=scope, name=name or step.type.rpartition(".")[2] or str(step.id))
 
 
 def _earliest(made: set[int], steps: Mapping[int, StepRun]) -> int:

@@ -183,6 +183,47 @@ def test_all_eras_in_one_store(tmp_path: Path) -> None:
             assert [run.pipeline for run in pipeline.runs] == [pipeline.name]
 
 
+@pytest.mark.parametrize("first", ["outer", "inner"])
+def test_a_pipeline_in_a_pipeline(tmp_path: Path, first: str) -> None:
+    """Both have a run; what runs within is in both, in the outer one under the inner one's name."""
+    config = SqliteConfig(path=str(tmp_path / "m.db")).connection_config()
+    outer, inner = TfxWriter(config, "1.21", "taxi"), TfxWriter(config, "1.21", "tune", outer="taxi")
+    for run in ("r1", "r2"):
+        writers = (outer, inner) if first == "outer" else (inner, outer)
+        for writer in writers:
+            writer.step(run, "Gen", type_name=GEN, outputs={"examples": "Examples"})
+        inner.step(run, "Trainer", type_name=TRAINER, parameters={"run": run}, outputs={"model": "Model"})
+    with open_store(tmp_path / "m.db") as store:
+        assert {run.name: run.pipeline for run in store.runs} == {
+            "r1": "taxi",
+            "r2": "taxi",
+            "tune_r1": "tune",
+            "tune_r2": "tune",
+        }
+        whole = store.get_run("r2")
+        assert sorted(whole.step_names) == ["Gen", "tune/Gen", "tune/Trainer"]
+        assert store.get_run("tune_r2").step_names == ["Gen", "Trainer"]
+        trainer = whole["tune/Trainer"]
+        assert trainer == store.get_run("tune_r2")["Trainer"]
+        assert store.get_artifact("taxi/r2/tune/Trainer/model") == trainer.output
+        assert trainer.path == "taxi/r2/tune/Trainer"
+        found = trainer.output.producer_step
+        assert found is not None
+        assert found.path == "taxi/r2/tune/Trainer"
+        assert "run = 'r2' ('r1' in the run before)" in str(trainer.output.why())
+
+
+def test_a_step_may_be_named_as_a_pipeline_is(tmp_path: Path) -> None:
+    config = SqliteConfig(path=str(tmp_path / "m.db")).connection_config()
+    for pipeline in ("taxi", "tune"):
+        writer = TfxWriter(config, "1.21", pipeline)
+        for node in ("taxi", "tune"):
+            writer.step(f"{pipeline} 1", node, type_name=GEN)
+    with open_store(tmp_path / "m.db") as store:
+        for pipeline in ("taxi", "tune"):
+            assert store.get_run(f"{pipeline} 1").step_names == ["taxi", "tune"]
+
+
 def test_a_context_of_the_type_run_may_be_anybodys(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     raw = metadata_store.MetadataStore(SqliteConfig(path=str(path)).connection_config())

@@ -25,12 +25,14 @@ class TfxWriter:
         config: MLMD's own connection config.
         era: The version of TFX.
         pipeline: The pipeline's name.
+        outer: The pipeline that it is a node of, if it is of one (since 1.8).
     """
 
-    def __init__(self, config: Any, era: Era, pipeline: str) -> None:
+    def __init__(self, config: Any, era: Era, pipeline: str, *, outer: str = "") -> None:
         self.store = metadata_store.MetadataStore(config)
         self.era = era
         self.pipeline = pipeline
+        self.outer = outer
 
     def step(
         self,
@@ -74,13 +76,23 @@ class TfxWriter:
         return execution.id, dict(zip([*made, *(cached or {})], ids, strict=True))
 
     def _contexts(self, run: str, node: str) -> list[mlmd.Context]:
-        wanted = (("pipeline", self.pipeline), ("pipeline_run", run), ("node", f"{self.pipeline}.{node}"))
-        contexts = [self._context(*each) for each in wanted]
-        if self.era != "1.10" and not self.store.get_parent_contexts_by_context(contexts[1].id):
-            self.store.put_parent_contexts(
-                [mlmd.ParentContext(child_id=contexts[1].id, parent_id=contexts[0].id)]
-            )
-        return contexts
+        # In the order of `prepare_contexts`: first all pipelines, which a run is then made a child of.
+        pipelines = [self._context("pipeline", each) for each in (self.pipeline, self.outer) if each]
+        wanted = [("pipeline_run", run)]
+        if self.outer:
+            wanted[:0] = [
+                ("pipeline_run", f"{self.pipeline}_{run}"),
+                ("node", f"{self.outer}.{self.pipeline}"),
+            ]
+        contexts = []
+        for kind, name in (*wanted, ("node", f"{self.pipeline}.{node}")):
+            is_new = self.store.get_context_by_type_and_name(kind, name) is None
+            contexts.append(self._context(kind, name))
+            if is_new and kind == "pipeline_run" and self.era != "1.10":
+                self.store.put_parent_contexts(
+                    [mlmd.ParentContext(child_id=contexts[-1].id, parent_id=each.id) for each in pipelines]
+                )
+        return [*pipelines, *contexts]
 
     def _legacy_contexts(self, run: str, node: str) -> list[mlmd.Context]:
         told = {"pipeline_name": self.pipeline, "run_id": run}
