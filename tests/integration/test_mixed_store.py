@@ -304,8 +304,8 @@ def test_a_name_that_two_runs_have_is_told_apart_by_the_pipeline_or_the_id(names
     with pytest.raises(UsageError) as caught:
         namesakes.get_run("r2")
     assert {"p/r2", "q/r2"} <= set(caught.value.hint.split())
-    assert namesakes.get("p/r2/train").parameters == {"by": "zenml"}
-    assert namesakes.get("q/r2/train").parameters == {"by": "kfp_v2"}
+    for pipeline, dialect in (("p", "zenml"), ("q", "kfp_v2")):
+        assert namesakes.get(f"{pipeline}/r2/train").to_dict()["parameters"] == {"by": dialect}
 
     assert "r" in namesakes.pipelines["p"].runs
     with pytest.raises(UsageError) as caught:
