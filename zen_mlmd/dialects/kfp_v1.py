@@ -135,8 +135,11 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
 
 
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
-    """Return an artifact; the names of its output and workflow, and Argo's own note, are properties."""
-    return base.plain_artifact(node, kind)
+    """Return an artifact; the names of its output and workflow, and Argo's own note, are properties.
+
+    Its type is a name alone: a base type is of another writer who uses the name, too (`Model`).
+    """
+    return dataclasses.replace(base.plain_artifact(node, kind), base_type="")
 
 
 def role(slot: str, *, taken: bool) -> base.Role:
