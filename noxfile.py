@@ -49,9 +49,11 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".", *TESTS)
     if session.python == PYTHONS[-1] or not shutil.which(f"python{PYTHONS[-1]}"):
         session.run("coverage", "erase")
-        session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs)
+        session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", "--durations=30", *session.posargs)
     else:
-        session.run("pytest", *PARALLEL, "-m", "not slow and not mysql and not postgresql", *session.posargs)
+        # What could differ between Pythons is ours, and not that of servers.
+        without = ["-m", "not slow and not mysql and not postgresql", "--ignore=tests/server"]
+        session.run("pytest", *PARALLEL, *without, *session.posargs)
 
 
 @nox.session(python="3.11", default=False)

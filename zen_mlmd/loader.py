@@ -20,6 +20,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from zen_mlmd.dialects import registry, tfx, zen
 from zen_mlmd.dialects.base import Dialect, event
 from zen_mlmd.dialects.properties import text
+from zen_mlmd.dialects.tfx_nodes import Place, pipeline_of, places
 from zen_mlmd.model import (
     INPUT_EVENTS,
     OUTPUT_EVENTS,
@@ -75,12 +76,6 @@ class Loader:
     def _pipeline_of_execution(self) -> dict[int, str]:
         return self.client.remembered("pipelines of executions")
 
-    def _node_of_execution(self, pipelines: Sequence[str] | None) -> dict[int, str]:
-        # `taxi.v1.Gen` is a node of `taxi` and of `taxi.v1`, so the names are known for the pipelines asked.
-        known = self.client.remembered("nodes of executions")
-        found: dict[int, str] = known.setdefault(None if pipelines is None else tuple(pipelines), {})
-        return found
-
     @property
     def _pipeline_ids(self) -> dict[str, int]:
         return self.client.remembered("pipelines")
@@ -100,7 +95,7 @@ class Loader:
     def pipelines(self) -> list[Pipeline]:
         """Return all pipelines, oldest first; each name once, whoever has runs of it."""
         found: dict[str, Pipeline] = {}
-        for kind in self._context_types(registry.PIPELINE_TYPES):
+        for kind in self._context_types(registry.PIPELINE_TYPES - {tfx.PIPELINE}):
             for context in self.client.contexts_of_type(kind):
                 _add(found, registry.of_pipeline(kind).pipeline_name(context), context)
         for kind in self._context_types(registry.RUNS_WITHOUT_PIPELINE):
@@ -108,6 +103,10 @@ class Loader:
                 dialect = registry.of_run(context, kind)
                 if dialect is not None:
                     _add(found, dialect.pipeline_of_run(context) or "", context)
+        # One of this type is the pipeline of its name, as for `find_pipeline`.
+        own = self.client.contexts_of_type(tfx.PIPELINE) if self._context_types({tfx.PIPELINE}) else []
+        for context in own:
+            found[text(context.name)] = _pipeline(text(context.name), context)
         return sorted(found.values(), key=lambda each: each.id)
 
     def find_pipeline(self, name: str) -> Pipeline | None:
@@ -194,7 +193,8 @@ class Loader:
         One that is in the runs of several dialects (TFX on Kubeflow) belongs to the one of its own.
         """
         if step.run_name:
-            return self.find_run(step.run_name)
+            found = self.client.context(tfx.RUN, step.run_name)
+            return self._runs([found])[0] if found is not None else None
         own = registry.named(step.dialect).RUNS
         contexts = [each for each in self.client.contexts_of_execution(step.id) if self._is_run(each)]
         contexts.sort(key=lambda each: self._type_of_context(each) not in own)
@@ -228,19 +228,33 @@ class Loader:
                 for kind in self._context_types(kinds)
                 for context in self.client.contexts_of_type(kind)
             }
+            parents: dict[int, list[str]] = defaultdict(list)
+            names: dict[int, str] = {}
             for pipeline, name in () if few else pipelines.items():
-                placed.update((child.id, name) for child in self.client.children(pipeline))
+                for child in self.client.children(pipeline):
+                    parents[child.id].append(name)
+                    names[child.id] = text(child.name)
+            placed.update(
+                (run, pipeline_of(self.client, names[run], found)) for run, found in parents.items()
+            )
             placed.update(self._ask_executions([each for each in unplaced if each not in placed], pipelines))
         known.update(placed)
 
     def _ask_parents(self, runs: Sequence[int]) -> dict[int, str]:
-        placed: dict[int, str] = {}
-        for run, parents in self.client.parents(runs).items():
-            for parent in parents:
-                kind = self._type_of_context(parent)
-                if kind in registry.PIPELINE_TYPES:
-                    placed[run] = registry.of_pipeline(kind).pipeline_name(parent)
-        return placed
+        found = {
+            run: [
+                registry.of_pipeline(kind).pipeline_name(parent)
+                for parent in parents
+                if (kind := self._type_of_context(parent)) in registry.PIPELINE_TYPES
+            ]
+            for run, parents in self.client.parents(runs).items()
+        }
+        several = self.client.contexts([run for run, names in found.items() if len(names) > 1])
+        return {
+            run: pipeline_of(self.client, text(several[run].name) if run in several else "", names)
+            for run, names in found.items()
+            if names
+        }
 
     def _ask_executions(self, runs: Sequence[int], pipelines: Mapping[int, str]) -> dict[int, str]:
         if not runs:
@@ -273,7 +287,7 @@ class Loader:
             ours = []
         whole = {run.name: run.id for run in ours}
         for run in runs:
-            if run.name not in whole:
+            if whole.get(run.name) != run.id:
                 steps[run.id] = self._steps(self.client.executions_of_context(run.id), [run.pipeline])
         for name in sorted({run.pipeline for run in ours}):
             executions = self.client.executions_of_context(self._pipeline_id(name))
@@ -298,73 +312,47 @@ class Loader:
         found = self.client.executions(ids)
         return {each.id: each for each in self._steps(list(found.values()), None)}
 
+    def newest_steps(self) -> Iterator[list[StepRun]]:
+        """Yield pages of step runs, newest first, those of no run among them; their names may be short."""
+        for page in self.client.newest_executions():
+            yield [self._step(each) for each in page]
+
     def steps_in_cache(self, cache_key: str) -> list[StepRun]:
         """Return the step runs under a cache key, newest first."""
         context = self.client.context(tfx.CACHE, zen.cache_context(cache_key))
         executions = self.client.executions_of_context(context.id) if context else []
         return sorted(self._steps(executions, None), key=lambda each: -each.id)
 
-    def earlier_steps(self, run: PipelineRun, name: str, key: str) -> list[StepRun]:
-        """Return runs of one step of a pipeline, other ones than in this run among them.
+    def earlier_steps(self, run: PipelineRun, step: StepRun) -> list[StepRun]:
+        """Return runs of one step of a pipeline, other ones than in this run among them, by one writer.
 
         Where MLMD has a context for the step over all runs, all of them, in two calls. Where it has none
         the runs before this one are looked through, back to one in which the step was run to its end.
         """
-        node = registry.named(run.dialect).NODE
+        node = registry.named(step.dialect).NODE
         if node:
-            context = self.client.context(node, f"{run.pipeline}.{name}")
+            pipeline = step.scope.rpartition("/")[2] or run.pipeline  # of TFX, a pipeline in the pipeline
+            context = self.client.context(node, f"{pipeline}.{step.name}")
             executions = self.client.executions_of_context(context.id) if context else []
-            return self._steps(executions, [run.pipeline])
+            found = self._steps(executions, [run.pipeline])
+            return [each for each in found if each.dialect == step.dialect]
         earlier = (each for page in self.newest_runs(run.pipeline) for each in page if each.id < run.id)
         for each in islice(earlier, _RUNS_BEFORE):
-            found = [step for step in self.whole([each])[each.id].steps if step.key == key]
-            if any(step.status is Status.COMPLETED for step in found):
+            whole = self.whole([each])[each.id].steps
+            found = [other for other in whole if (other.key, other.dialect) == (step.key, step.dialect)]
+            if any(other.status is Status.COMPLETED for other in found):
                 return found
         return []
 
     def _steps(self, executions: Sequence[mlmd.Execution], pipelines: list[str] | None) -> list[StepRun]:
         steps = [self._step(each) for each in executions]
         nameless = [each.id for each in steps if not each.name]
-        names = self._node_names(nameless, pipelines) if nameless else {}
-        return [
-            each
-            if each.name
-            else replace(each, name=names.get(each.id) or each.type.rpartition(".")[2] or str(each.id))
-            for each in steps
-        ]
+        found = places(self.client, nameless, pipelines) if nameless else {}
+        return [each if each.name else _placed(each, found.get(each.id)) for each in steps]
 
     def _step(self, execution: mlmd.Execution) -> StepRun:
         kind = self.client.type_of("execution", execution.type_id)
         return registry.of_step(execution, kind).step(execution, kind)
-
-    def _node_names(self, executions: Sequence[int], pipelines: list[str] | None) -> dict[int, str]:
-        known = self._node_of_execution(pipelines)
-        missing = [each for each in executions if each not in known]
-        if missing:
-            names = [each.name for each in self.pipelines()] if pipelines is None else pipelines
-            names = sorted((name for name in names if name), key=len, reverse=True)
-            known.update(self._ask_nodes(missing, names))
-        return known
-
-    def _ask_nodes(self, missing: list[int], pipelines: list[str]) -> dict[int, str]:
-        nodes = {
-            node.id: (node, tfx.step_name(text(node.name), name))
-            for node in self.client.contexts_of_type(tfx.NODE)
-            for name in pipelines
-            if text(node.name).startswith(f"{name}.")
-        }
-        if len(missing) < len(nodes):
-            return {
-                execution: nodes[context.id][1]
-                for execution in missing
-                for context in self.client.contexts_of_execution(execution)
-                if context.id in nodes
-            }
-        return {
-            execution.id: name
-            for node, name in nodes.values()
-            for execution in self.client.executions_of_context(node.id)
-        }
 
     # -- artifacts and events --------------------------------------------------------------------
 
@@ -459,6 +447,12 @@ def slots(step: StepRun, events: Iterable[Event], *, taken: bool, hide: bool = T
         if not (hide and registry.role(step.dialect, name, taken=taken)):
             lists.setdefault(name, []).append(artifact)
     return lists
+
+
+def _placed(step: StepRun, place: Place | None) -> StepRun:
+    name = "" if place is None else place.name
+    scope = "" if place is None else place.scope
+    return replace(step, scope=scope, name=name or step.type.rpartition(".")[2] or str(step.id))
 
 
 def _earliest(made: set[int], steps: Mapping[int, StepRun]) -> int:

@@ -128,7 +128,8 @@ class Artifact:
         state: MLMD's artifact state in lower case: live, pending, deleted, ...
         content_hash: `sha256:...` over the payload, if it was recorded.
         data_type: The Python type that was written, as `module.Name`, if it was recorded.
-        materializer: The class that wrote the payload, as `module.Name`, if it was recorded.
+        materializer: The class that wrote the payload, or reads what another writer wrote, as `module.Name`;
+            empty if that is not known.
         metrics: Name to number, of an artifact that is metrics (`system.Metrics`).
         warnings: What is wrong with its row, a sentence each.
     """
@@ -255,6 +256,19 @@ class PipelineRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something that is wrong with what a store holds; it was read all the same.
+
+    Attributes:
+        where: What it was found at: `run monday`, `step 12`, `artifact 7`.
+        what: What is wrong, in a sentence.
+    """
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class WholeRun:
     """A run and all of its step runs, in the order they began, groups of steps among them."""
 
@@ -276,8 +290,14 @@ class Pipeline:
 
 
 def from_millis(millis: int) -> datetime | None:
-    """Return MLMD's milliseconds since the epoch as an aware UTC datetime; None for 0, MLMD's unset."""
-    return datetime.fromtimestamp(millis / 1000, tz=timezone.utc) if millis else None
+    """Return MLMD's milliseconds since the epoch as an aware UTC datetime.
+
+    None for 0, MLMD's unset, and for what a damaged row may hold that is no time of this calendar.
+    """
+    try:
+        return datetime.fromtimestamp(millis / 1000, tz=timezone.utc) if millis else None
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def to_millis(at: datetime) -> int:

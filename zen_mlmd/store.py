@@ -15,7 +15,7 @@ from zen_mlmd.flavors import StoreConfig, config_from_url
 from zen_mlmd.lineage.graph import Direction, LineageGraph
 from zen_mlmd.lineage.walk import Bounds, walk
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import Artifact
+from zen_mlmd.model import Artifact, Flaw
 from zen_mlmd.reading.artifacts import ArtifactView
 from zen_mlmd.reading.listing import ViewList, name_of, not_found, select
 from zen_mlmd.reading.paths import split_path, unquote_part
@@ -189,6 +189,21 @@ class Store:
         """
         pages = self.loader.newest_artifacts(type)
         return select((self._artifact(each) for page in pages for each in page), where, limit, ArtifactView)
+
+    def warnings(self) -> Iterator[Flaw]:
+        """Yield what is wrong with the rows of all runs, and of what belongs to none.
+
+        Everything is read, in pages; of the steps of runs the ids are kept meanwhile.
+        """
+        seen: set[int] = set()
+        for run in self.runs:
+            yield from run.warnings
+            seen.update(step.id for step in run.contents().steps)
+        for steps in self.loader.newest_steps():
+            for step in steps:
+                if step.id not in seen:
+                    yield Flaw(f"step {step.id}", "it belongs to no run")
+                    yield from (Flaw(f"step {step.id}", each) for each in step.warnings)
 
     def get_run(self, name: str) -> PipelineRunView:
         """Return a run by its name.

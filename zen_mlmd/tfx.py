@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.errors import ConfigError, UsageError
-from zen_mlmd.flavors import KubeflowConfig, StoreConfig
+from zen_mlmd.errors import ConfigError, LoginPluginError, UsageError
+from zen_mlmd.flavors import KubeflowConfig, MysqlConfig, SqliteConfig, StoreConfig
 from zen_mlmd.flavors.protos import config_from_proto
 from zen_mlmd.store import Store, config_of, open_store
 
 __all__ = ["connection_config", "from_environment", "kubeflow_metadata_config_json", "open_store_of"]
+
+_SERVE: Final = (
+    "start `zen-mlmd serve --store ...` for it, which opens it in its own way, and give TFX that server's"
+    " address: connection_config('kubeflow://127.0.0.1:8080')"
+)
 
 AnyStore: TypeAlias = Store | StoreConfig | str | Path | None
 """A store, its config, its name, URL or path, or None for that of the active stack."""
@@ -29,16 +34,29 @@ AnyStore: TypeAlias = Store | StoreConfig | str | Path | None
 def connection_config(store: AnyStore = None) -> mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig:
     """Return what `tfx.dsl.Pipeline(metadata_connection_config=...)` and TFX's `Metadata` take.
 
-    It holds the password in clear, as MLMD wants it. Nothing is opened.
+    It holds the password in clear, as MLMD wants it. Nothing is opened; of an open store on MySQL, the
+    server is asked whether it lets ml-metadata's own client in.
 
     Args:
         store: An open store, a config such as `MysqlConfig(...)`, a name, a URL or a path; by default the
             store of the active stack.
 
     Raises:
-        ConfigError: It means no store, or one that ml-metadata's own client cannot safely use: PostgreSQL.
+        ConfigError: It means no store, or one that ml-metadata's own client cannot safely use: PostgreSQL, a
+            database in memory, a server's certificate that is to be verified, a token.
+        LoginPluginError: The server wants a login plugin that this client does not speak, as MySQL 8.4 and
+            newer do.
     """
-    return _config(store).connection_config()
+    config = _config(store)
+    lacking = _lacking(config)
+    if lacking:
+        raise ConfigError(f"{config.location}: {lacking}", hint=_SERVE)
+    if isinstance(store, Store) and isinstance(config, MysqlConfig):
+        try:
+            config.probe_native()
+        except LoginPluginError as error:
+            raise LoginPluginError(error.message, hint=_SERVE) from None
+    return config.connection_config()
 
 
 def from_environment() -> mlmd.MetadataStoreClientConfig:
@@ -97,6 +115,19 @@ def open_store_of(pipeline: Any) -> Store:
             hint="give it one: metadata_connection_config=zen_mlmd.tfx.connection_config(...)",
         )
     return open_store(config_from_proto(given))
+
+
+def _lacking(config: StoreConfig) -> str:
+    """Return what ml-metadata's own client would not do as the config says; empty if it does all."""
+    if isinstance(config, MysqlConfig) and config.ssl_verify_server_cert:
+        return "ml-metadata's own client cannot verify a server's certificate"
+    if isinstance(config, MysqlConfig) and config.read_only:
+        return "ml-metadata's own client has no read_only for MySQL"
+    if isinstance(config, SqliteConfig) and config.path == ":memory:":
+        return "a database in memory is of one connection, and TFX opens several"
+    if isinstance(config, KubeflowConfig) and (config.token.get_secret_value() or config.metadata):
+        return "ml-metadata's own client sends no token and no request metadata"
+    return ""
 
 
 def _config(store: AnyStore) -> StoreConfig:

@@ -321,7 +321,7 @@ def test_an_output_of_a_step_that_has_not_ended_is_no_input(tmp_path: Path) -> N
 
 
 def test_artifacts_that_were_seen_are_not_asked_for_again(tmp_path: Path) -> None:
-    from tests.integration.test_reading_calls import CountingService
+    from tests.services.counting import CountingService
 
     store = zm.open_store(tmp_path / "m.db")
     counted = CountingService(store.loader.client.service)

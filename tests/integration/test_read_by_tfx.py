@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import pytest
 
 import zen_mlmd as zm
-from tests.services.grpc_server import GrpcServer
 from tests.services.tfx import ask_tfx
 from zen_mlmd.model import EventType
 from zen_mlmd.reading.runs import PipelineRunView
 from zen_mlmd.reading.steps import Slots, StepView
+from zen_mlmd.server import Server, ServerConfig
 
 # -- what is recorded ----------------------------------------------------------------------------
 
@@ -58,16 +58,20 @@ CHURN_STEPS = {"one": ["load", "train.big", "evaluate"], "two": ["load", "train.
 SHOP_STEPS = {"fresh": ["load", "train"], "cached": ["load", "train"], "deeper": ["load", "train"]}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "grpc"])
+@pytest.fixture(scope="module", params=["sqlite", "serve"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zm.Store]:
-    """A store with runs of two pipelines: a file that TFX opens itself, or a server that both talk to."""
+    """A store with runs of two pipelines: a file that TFX opens itself, or `zen-mlmd serve` that both ask."""
     folder = tmp_path_factory.mktemp("store")
     if request.param == "sqlite":
         with zm.open_store(folder / "metadata.db") as opened:
             record_all(opened, folder)
             yield opened
     else:
-        with GrpcServer(folder / "server.db") as server, zm.open_store(f"grpc://{server.address}") as opened:
+        config = ServerConfig.checked(bind="127.0.0.1:0", log="none")
+        with (
+            Server(folder / "served.db", config) as served,
+            zm.open_store(f"grpc://{served.address}") as opened,
+        ):
             record_all(opened, folder)
             yield opened
 
@@ -310,6 +314,19 @@ def test_a_tfx_pipeline_takes_the_latest_model_that_was_recorded(
     assert resolver.id not in downstream.steps
     assert f"  from model = Model {model.id}\n" in str(served.output.why())
     assert "was made by train of late/ours_1" in str(model.why())
+    measured, told = run["measure"], run["announce"]
+    assert {name: each.read() for name, each in measured.outputs.items()} == {
+        "auc": 0.75,
+        "rounds": 3,
+        "note": "naïve about PushedModel",
+        "steady": True,
+        "missing": None,
+    }
+    assert measured.metrics == {"auc": 0.75, "rounds": 3}
+    assert run.list_steps("metrics.auc > 0.7") == [measured]
+    assert told.input == measured.outputs["auc"]
+    assert told.parameters == {"sizes": [3, 4], "steady": False}
+    assert set(told.input.upstream().artifacts) >= {raw.id, model.id, served.output.id}
 
 
 def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path: Path) -> None:
@@ -333,3 +350,29 @@ def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path:
         pushed = store.pipelines["serving"].latest_run["Push"].output
         assert pushed.properties["served"] == "/models/monday on 8501"
         assert [step.name for step in pushed.upstream().steps.values()] == ["Push", "train"]
+
+
+def test_what_tfx_runs_for_a_notebook_is_read(tfx_python: str, tmp_path: Path) -> None:
+    """TFX's own code for notebooks and Airflow writes as all of TFX did up to 0.25."""
+    with zm.open_store(tmp_path / "metadata.db") as store:
+        ids = ask_tfx(tfx_python, "notebook", store, pipeline="nb", root=str(tmp_path), depth=3)
+        runs = store.pipelines["nb"].runs
+        assert [run.name for run in runs] == ["imported", "failed", "again", "first"]
+        assert {run.dialect for run in runs} == {"tfx"}
+        first, again, failed, imported = (run.step_runs[0] for run in reversed(list(runs)))
+        assert {run: store.get_run(run).step_runs[0].id for run in ids} == ids
+        assert [each.name for each in (first, again, failed, imported)] == ["make", "make", "fail", "schema"]
+        assert first.parameters == {"depth": "3"}
+        assert (first.output.record.state, first.output.properties["depth"]) == ("live", 3)
+        assert (again.status, again.cached_from, again.output) == ("cached", first, first.output)
+        assert first.output.producer_step == first
+        # Whether it failed only time can tell.
+        assert (failed.status, failed.parameters) == ("running", {"sizes": "[1, 2]"})
+        assert (failed.output.record.state, failed.input) == ("pending", first.output)
+        assert (imported.kind, imported.status, imported.output.uri) == (
+            "importer",
+            "cached",
+            "/outside/schema",
+        )
+        assert store.get_artifact("nb/first/make/model") == first.output
+        assert "was made by make of nb/first" in str(again.output.why())

@@ -17,45 +17,10 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as rpc
 
+from tests.services.counting import CountedStore
 from zen_mlmd import SqliteConfig, Status, Store, open_store
 from zen_mlmd.errors import NotFoundError
 from zen_mlmd.reading.runs import PipelineRunView
-from zen_mlmd.service.base import MetadataService
-from zen_mlmd.service.client import Client
-
-
-class CountingService(MetadataService):
-    """Counts the calls to another service, and the nodes that it gave."""
-
-    def __init__(self, service: MetadataService) -> None:
-        self.location = service.location
-        self.calls: Counter[str] = Counter()
-        self.nodes: Counter[str] = Counter()
-        self._service = service
-
-    def call(self, method: str, request: Any) -> Any:
-        self.calls[method] += 1
-        response = self._service.call(method, request)
-        for field in ("contexts", "executions", "artifacts"):
-            self.nodes[field] += len(getattr(response, field, ()))
-        return response
-
-    def close(self) -> None:
-        self._service.close()
-
-
-class CountedStore(Store):
-    """A store that knows how many calls it made."""
-
-    def __init__(self, path: Path) -> None:
-        config = SqliteConfig(path=str(path))
-        self.service = CountingService(config.open_service())
-        super().__init__(config, Client(self.service))
-
-    @property
-    def calls(self) -> int:
-        return self.service.calls.total()
-
 
 STEPS = ("load", "train", "evaluate")
 

@@ -99,6 +99,9 @@ def test_the_runs_of_each_era(tmp_path: Path, era: Era) -> None:
         ]
         assert second["Trainer.main"].output == model
         assert third["Trainer.main"].status is Status.FAILED
+        assert [each.record.state for each in third["Trainer.main"].outputs.values()] == (
+            ["pending"] if era == "0.25" else []
+        )
         assert store.get_artifact("taxi.v1/r1/Trainer.main/model").path == "taxi.v1/r1/Trainer.main/model"
         assert "steps = " in str(model.why())
         assert [run.name for run in store.list_runs("status = failed")] == ["r3"]
@@ -108,8 +111,25 @@ def test_a_step_that_was_just_begun_runs(tmp_path: Path) -> None:
     write(tmp_path / "m.db", "0.25")
     with open_store(tmp_path / "m.db") as store:
         run = store.get_run("r3")
-        assert (run.status, run["Trainer.main"].status) == (Status.RUNNING, Status.RUNNING)
-        assert run["Trainer.main"].record.warnings == ()
+        trainer = run["Trainer.main"]
+        assert (run.status, trainer.status) == (Status.RUNNING, Status.RUNNING)
+        assert trainer.record.warnings == ()
+        assert trainer.output.record.state == "pending"
+        assert run["Gen"].output.record.state == "live"
+
+
+def test_the_oldest_era_keeps_an_artifacts_state_in_a_property(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    config = SqliteConfig(path=str(path)).connection_config()
+    _, made = TfxWriter(config, "0.25", "taxi").step("r1", "Gen", type_name=GEN, outputs={"x": "Examples"})
+    raw = metadata_store.MetadataStore(config)
+    (node,) = raw.get_artifacts_by_id([made["x"]])
+    # As `Metadata.update_artifact_state` does, which leaves MLMD's own state alone.
+    node.custom_properties["state"].string_value = "MARKED_FOR_DELETION"
+    raw.put_artifacts([node])
+    del raw
+    with open_store(path) as store:
+        assert store.get_run("r1")["Gen"].output.record.state == "marked_for_deletion"
 
 
 def test_what_the_oldest_era_says_of_a_step_and_an_artifact(tmp_path: Path) -> None:
@@ -123,13 +143,30 @@ def test_what_the_oldest_era_says_of_a_step_and_an_artifact(tmp_path: Path) -> N
         outputs={"result": "Schema"},
         state="cached",
     )
+    writer.step("r1", "Gen", type_name=GEN, outputs={"examples": "Examples"})
     with open_past(path) as store:
         step = store.get_run("r1")["Importer"]
         assert step.kind is StepKind.IMPORTER
         assert step.parameters == {"source_uri": "/x", "reimport": None}
         assert step.properties["pipeline_root"] == "/tfx/taxi"
-        assert step.output.name == "result"
-        assert step.output.properties["state"] == "published"
+        assert (step.status, step.cached_from) == (Status.CACHED, None)
+        assert step.output.producer_step == step
+        assert step.output.record.properties == {}
+        made = store.get_run("r1")["Gen"].output
+        assert (made.record.name, made.properties["state"]) == ("examples", "published")
+
+
+def test_a_notebook_of_today_writes_as_the_oldest_era_did(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    writer = TfxWriter(SqliteConfig(path=str(path)).connection_config(), "0.25", "notebook")
+    importer = "tfx.dsl.components.common.importer.Importer"
+    writer.step("t1", "Importer", type_name=importer, outputs={"result": "Schema"}, state="cached")
+    resolver = "tfx.dsl.components.common.resolver.Resolver"
+    writer.step("t2", "Latest", type_name=resolver, state="cached")
+    writer.step("t3", "Importer", type_name="my.Importer", state="complete")
+    with open_store(path) as store:
+        kinds = [run.step_runs[0].kind for run in store.pipelines["notebook"].runs]
+        assert kinds == [StepKind.TASK, StepKind.RESOLVER, StepKind.IMPORTER]
 
 
 def test_all_eras_in_one_store(tmp_path: Path) -> None:
@@ -144,6 +181,47 @@ def test_all_eras_in_one_store(tmp_path: Path) -> None:
         assert found == {f"p{era}": (f"run {era}", ["Gen"], "completed") for era in ("0.25", "1.10", "1.21")}
         for pipeline in store.pipelines:
             assert [run.pipeline for run in pipeline.runs] == [pipeline.name]
+
+
+@pytest.mark.parametrize("first", ["outer", "inner"])
+def test_a_pipeline_in_a_pipeline(tmp_path: Path, first: str) -> None:
+    """Both have a run; what runs within is in both, in the outer one under the inner one's name."""
+    config = SqliteConfig(path=str(tmp_path / "m.db")).connection_config()
+    outer, inner = TfxWriter(config, "1.21", "taxi"), TfxWriter(config, "1.21", "tune", outer="taxi")
+    for run in ("r1", "r2"):
+        writers = (outer, inner) if first == "outer" else (inner, outer)
+        for writer in writers:
+            writer.step(run, "Gen", type_name=GEN, outputs={"examples": "Examples"})
+        inner.step(run, "Trainer", type_name=TRAINER, parameters={"run": run}, outputs={"model": "Model"})
+    with open_store(tmp_path / "m.db") as store:
+        assert {run.name: run.pipeline for run in store.runs} == {
+            "r1": "taxi",
+            "r2": "taxi",
+            "tune_r1": "tune",
+            "tune_r2": "tune",
+        }
+        whole = store.get_run("r2")
+        assert sorted(whole.step_names) == ["Gen", "tune/Gen", "tune/Trainer"]
+        assert store.get_run("tune_r2").step_names == ["Gen", "Trainer"]
+        trainer = whole["tune/Trainer"]
+        assert trainer == store.get_run("tune_r2")["Trainer"]
+        assert store.get_artifact("taxi/r2/tune/Trainer/model") == trainer.output
+        assert trainer.path == "taxi/r2/tune/Trainer"
+        found = trainer.output.producer_step
+        assert found is not None
+        assert found.path == "taxi/r2/tune/Trainer"
+        assert "run = 'r2' ('r1' in the run before)" in str(trainer.output.why())
+
+
+def test_a_step_may_be_named_as_a_pipeline_is(tmp_path: Path) -> None:
+    config = SqliteConfig(path=str(tmp_path / "m.db")).connection_config()
+    for pipeline in ("taxi", "tune"):
+        writer = TfxWriter(config, "1.21", pipeline)
+        for node in ("taxi", "tune"):
+            writer.step(f"{pipeline} 1", node, type_name=GEN)
+    with open_store(tmp_path / "m.db") as store:
+        for pipeline in ("taxi", "tune"):
+            assert store.get_run(f"{pipeline} 1").step_names == ["taxi", "tune"]
 
 
 def test_a_context_of_the_type_run_may_be_anybodys(tmp_path: Path) -> None:

@@ -3,33 +3,37 @@
     python tfx_script.py read < request.json     reads runs with tfx.orchestration.portable.mlmd
     python tfx_script.py run < request.json      runs a TFX pipeline whose Resolver looks for a model
     python tfx_script.py cache < request.json    runs a TFX pipeline that caches
+    python tfx_script.py notebook < request.json runs nodes one by one, as notebooks do: in the layout of 0.25
 
 A request names the store by MLMD's own connection config, serialized; the last line printed is the
 answer, as JSON. Needs nothing but the packages `ml-pipelines-sdk` and `ml-metadata`.
 """
 
 # No `from __future__ import annotations`: TFX reads a component's annotations as objects.
-# mypy: disable-error-code="import-not-found, untyped-decorator"
+# mypy: disable-error-code="import-not-found, untyped-decorator, valid-type"
 
 import base64
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, OutputDict, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
-from tfx.orchestration import metadata, pipeline
+from tfx.orchestration import data_types, metadata, pipeline
+from tfx.orchestration.launcher.in_process_component_launcher import InProcessComponentLauncher
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.portable import cache_utils
 from tfx.orchestration.portable.input_resolution import channel_resolver
 from tfx.orchestration.portable.mlmd import artifact_lib, context_lib, event_lib, execution_lib
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import Channel
-from tfx.types.standard_artifacts import Model, PushedModel
+from tfx.types.standard_artifacts import Model, PushedModel, Schema
 
 
 def config_of(request: dict[str, Any]) -> Any:
@@ -201,21 +205,43 @@ def serve(model: InputArtifact[Model], pushed: OutputArtifact[PushedModel], port
     pushed.set_string_custom_property("served", f"{model.uri} on {port}")
 
 
+@component
+def measure(
+    pushed: InputArtifact[PushedModel],
+) -> OutputDict(auc=float, rounds=int, note=str, steady=bool, missing=float | None):
+    """Return values, each of which TFX keeps in a file; JSON it writes only with TensorFlow's file system."""
+    return {
+        "auc": 0.75,
+        "rounds": 3,
+        "note": f"naïve about {pushed.type_name}",
+        "steady": True,
+        "missing": None,
+    }
+
+
+@component
+def announce(auc: float, sizes: Parameter[list[int]], steady: Parameter[bool]) -> None:
+    """Take values: one from a step before, which TFX hands over as an artifact, and two that are given."""
+    print(auc, sizes, steady, file=sys.stderr)
+
+
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Run a TFX pipeline of the requested name: a Resolver for the latest Model, and a node that takes it."""
+    """Run a TFX pipeline of the requested name: a Resolver for the latest Model, and nodes after it."""
     latest = Resolver(strategy_class=LatestArtifactStrategy, model=Channel(type=Model)).with_id(
         "latest_model"
     )
     taker = serve(model=latest.outputs["model"], port=8501)
+    measured = measure(pushed=taker.outputs["pushed"])
+    told = announce(auc=measured.outputs["auc"], sizes=[3, 4], steady=False)
     LocalDagRunner().run(
         pipeline.Pipeline(
             pipeline_name=request["pipeline"],
             pipeline_root=request["root"],
-            components=[latest, taker],
+            components=[latest, taker, measured, told],
             metadata_connection_config=config_of(request),
         )
     )
-    return {"nodes": [latest.id, taker.id]}
+    return {"nodes": [latest.id, taker.id, measured.id, told.id]}
 
 
 @component
@@ -242,5 +268,48 @@ def cache(request: dict[str, Any]) -> dict[str, Any]:
         return {"states": [mlmd.Execution.State.Name(each.last_known_state) for each in executions]}
 
 
+@component
+def fail(
+    model: InputArtifact[Model], pushed: OutputArtifact[PushedModel], sizes: Parameter[list[int]]
+) -> None:
+    """Do not come to an end."""
+    raise ZeroDivisionError
+
+
+def notebook(request: dict[str, Any]) -> dict[str, Any]:
+    """Run a node, the same from the cache, one that fails and an importer: each is a run of its own.
+
+    This is what `InteractiveContext.run` does, which wants IPython, and `AirflowDagRunner` in its tasks.
+    """
+
+    def launch(run_id: str, node: Any) -> Any:
+        for name, output in node.outputs.items():
+            for artifact in output.get():
+                artifact.pipeline_name = request["pipeline"]
+                artifact.producer_component = node.id
+                artifact.name = name
+        launcher = InProcessComponentLauncher.create(
+            component=node,
+            pipeline_info=data_types.PipelineInfo(request["pipeline"], request["root"], run_id),
+            driver_args=data_types.DriverArgs(enable_cache=True, interactive_resolution=True),
+            metadata_connection=metadata.Metadata(config_of(request)),
+            beam_pipeline_args=[],
+            additional_pipeline_args={},
+        )
+        return launcher.launch().execution_id
+
+    ids = {}
+    for run_id in ("first", "again"):
+        made = make(depth=request["depth"])
+        ids[run_id] = launch(run_id, made)
+    with contextlib.suppress(ZeroDivisionError):
+        launch("failed", fail(model=made.outputs["model"], sizes=[1, 2]))
+    source = Importer(source_uri="/outside/schema", artifact_type=Schema, reimport=False).with_id("schema")
+    ids["imported"] = launch("imported", source)
+    return ids
+
+
+COMMANDS = {"read": read, "run": run, "cache": cache, "notebook": notebook}
+
 if __name__ == "__main__":
-    print(json.dumps({"read": read, "run": run, "cache": cache}[sys.argv[1]](json.load(sys.stdin))))
+    print(json.dumps(COMMANDS[sys.argv[1]](json.load(sys.stdin))))

@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 
 import pymysql
 import pytest
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 import zen_mlmd as zm
+import zen_mlmd.tfx
 from tests.services.mlmd_suite import assert_suite_passes
 from tests.sql.places import server_place
 from tests.sql.test_limits import Opened, check_signed_zeros
@@ -70,6 +73,18 @@ def test_what_does_not_work_is_told(database: str) -> None:
         zm.open_store(database.replace(f":{urlsplit(SERVER).password}@", ":wrong@"))
     with pytest.raises(TlsError):  # its certificate is of an authority of its own
         zm.open_store(f"{database}?ssl_verify_server_cert=true")
+
+
+def test_tfx_gets_it_through_a_server_of_ours(database: str) -> None:
+    """TFX uses ml-metadata's own client, which speaks none of its login plugins."""
+    with zm.open_store(database, create=True) as store:
+        with pytest.raises(LoginPluginError, match="caching_sha2_password") as caught:
+            zen_mlmd.tfx.connection_config(store)
+        assert "zen-mlmd serve" in caught.value.hint
+    with Server(database, ServerConfig.checked(bind="127.0.0.1:0", log="none")) as server:
+        theirs = MetadataStore(zen_mlmd.tfx.connection_config(f"kubeflow://{server.address}"))
+        assert theirs.put_context_type(mlmd.ContextType(name="pipeline")) > 0
+        del theirs
 
 
 def test_the_sign_of_zero_is_kept(database: str) -> None:

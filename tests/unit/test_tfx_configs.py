@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 import zen_mlmd as zm
 import zen_mlmd.tfx
+from tests.services.mariadb import MariaDb
 from zen_mlmd.errors import ConfigError, UsageError
 from zen_mlmd.flavors.protos import config_from_proto
 from zen_mlmd.stack import Components, Settings
@@ -28,7 +30,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda each: type(each).__name__)
 def test_a_config_goes_to_mlmds_and_back(config: Any) -> None:
-    assert config_from_proto(zen_mlmd.tfx.connection_config(config)) == config
+    assert config_from_proto(config.connection_config()) == config
 
 
 def test_tls_goes_to_mlmds_and_back(tmp_path: Path) -> None:
@@ -101,7 +103,32 @@ def test_old_runners_take_json() -> None:
             zen_mlmd.tfx.kubeflow_metadata_config_json(wrong)
 
 
-def test_a_store_that_mlmds_client_cannot_use_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError) as caught:
-        zen_mlmd.tfx.connection_config("postgresql://user@host/metadb")
+@pytest.mark.parametrize(
+    ("store", "why"),
+    [
+        ("postgresql://user@host/metadb", "not safe on PostgreSQL"),
+        ("mysql://user@host/metadb?ssl_verify_server_cert=true", "cannot verify"),
+        ("mysql://user@host/metadb?read_only=true", "no read_only"),
+        ("sqlite://", "in memory"),
+        (zm.KubeflowConfig(token="t"), "sends no token"),
+        (zm.KubeflowConfig(metadata={"kubeflow-userid": "ana"}), "no request metadata"),
+    ],
+)
+def test_a_store_that_mlmds_client_cannot_use_is_refused_with_the_remedy(store: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
+        zen_mlmd.tfx.connection_config(store)
     assert "zen-mlmd serve" in caught.value.hint
+
+
+@pytest.mark.mysql
+def test_the_server_of_an_open_store_is_asked_whether_it_lets_mlmds_client_in(
+    mariadb: MariaDb, mysql_url: str
+) -> None:
+    with zm.open_store(mysql_url) as store:
+        config = zen_mlmd.tfx.connection_config(store)
+        assert config.mysql.database == f"`{store.config.location.rpartition('/')[2]}`"
+        server = MetadataStore(config)  # as TFX does
+        server.put_context_type(mlmd.ContextType(name="by TFX's client"))
+        del server
+        with zen_mlmd.tfx.open_store_of(config) as again:
+            assert again.config.location == store.config.location

@@ -1,4 +1,4 @@
-"""Rows as TFX of three eras writes them: 0.25 and before, 1.0 to 1.10, 1.11 and after.
+"""Rows as TFX of three eras writes them: 0.25 and before (today in notebooks), 1.0 to 1.10, 1.11 and after.
 
 After tfx/orchestration/metadata.py (0.25) and tfx/orchestration/portable/mlmd (1.x): the same contexts,
 properties, paths and states, in the same order of calls.
@@ -25,12 +25,14 @@ class TfxWriter:
         config: MLMD's own connection config.
         era: The version of TFX.
         pipeline: The pipeline's name.
+        outer: The pipeline that it is a node of, if it is of one (since 1.8).
     """
 
-    def __init__(self, config: Any, era: Era, pipeline: str) -> None:
+    def __init__(self, config: Any, era: Era, pipeline: str, *, outer: str = "") -> None:
         self.store = metadata_store.MetadataStore(config)
         self.era = era
         self.pipeline = pipeline
+        self.outer = outer
 
     def step(
         self,
@@ -61,7 +63,7 @@ class TfxWriter:
         made = {} if state == "failed" or cached else outputs or {}
         emitted = [
             (
-                self._artifact((run, node, key), kind, execution.id, state),
+                self._artifact((run, node, key), kind, execution.id, state, imported="Importer" in type_name),
                 self._event(mlmd.Event.OUTPUT, key),
             )
             for key, kind in made.items()
@@ -74,13 +76,23 @@ class TfxWriter:
         return execution.id, dict(zip([*made, *(cached or {})], ids, strict=True))
 
     def _contexts(self, run: str, node: str) -> list[mlmd.Context]:
-        wanted = (("pipeline", self.pipeline), ("pipeline_run", run), ("node", f"{self.pipeline}.{node}"))
-        contexts = [self._context(*each) for each in wanted]
-        if self.era != "1.10" and not self.store.get_parent_contexts_by_context(contexts[1].id):
-            self.store.put_parent_contexts(
-                [mlmd.ParentContext(child_id=contexts[1].id, parent_id=contexts[0].id)]
-            )
-        return contexts
+        # In the order of `prepare_contexts`: first all pipelines, which a run is then made a child of.
+        pipelines = [self._context("pipeline", each) for each in (self.pipeline, self.outer) if each]
+        wanted = [("pipeline_run", run)]
+        if self.outer:
+            wanted[:0] = [
+                ("pipeline_run", f"{self.pipeline}_{run}"),
+                ("node", f"{self.outer}.{self.pipeline}"),
+            ]
+        contexts = []
+        for kind, name in (*wanted, ("node", f"{self.pipeline}.{node}")):
+            is_new = self.store.get_context_by_type_and_name(kind, name) is None
+            contexts.append(self._context(kind, name))
+            if is_new and kind == "pipeline_run" and self.era != "1.10":
+                self.store.put_parent_contexts(
+                    [mlmd.ParentContext(child_id=contexts[-1].id, parent_id=each.id) for each in pipelines]
+                )
+        return [*pipelines, *contexts]
 
     def _legacy_contexts(self, run: str, node: str) -> list[mlmd.Context]:
         told = {"pipeline_name": self.pipeline, "run_id": run}
@@ -136,7 +148,7 @@ class TfxWriter:
         return execution
 
     def _artifact(
-        self, place: tuple[str, str, str], type_name: str, execution_id: int, state: str
+        self, place: tuple[str, str, str], type_name: str, execution_id: int, state: str, *, imported: bool
     ) -> mlmd.Artifact:
         run, node, key = place
         artifact = mlmd.Artifact(
@@ -144,6 +156,8 @@ class TfxWriter:
             uri=f"/tfx/{self.pipeline}/{node}/{key}/{execution_id}",
         )
         custom = artifact.custom_properties
+        if self.era == "0.25" and imported:
+            return artifact
         if self.era == "0.25":
             custom["name"].string_value = key
             custom["producer_component"].string_value = node
@@ -157,7 +171,7 @@ class TfxWriter:
             artifact.name = f"{self.pipeline}:{run}:{node}:{execution_id}:{key}:0"
             custom["name"].string_value = artifact.name
         else:
-            custom["is_external"].int_value = 0
+            custom["is_external"].int_value = int(imported)
         return artifact
 
     @staticmethod

@@ -23,6 +23,7 @@ COMMANDS = {
     "pipelines": ("runs", "Pipelines that were recorded."),
     "runs": ("runs", "Runs of pipelines: list, show, compare."),
     "artifacts": ("artifacts", "What steps made and used: list, show."),
+    "warnings": ("runs", "List rows that are broken or half written."),
     "lineage": ("lineage", "Show what an artifact was made from, or what was made from it."),
     "serve": ("serve", "Serve a store to MLMD clients over gRPC, until SIGTERM or Ctrl-C."),
     "token": ("tokens", "Tokens that clients of a server send: create, list, revoke."),

@@ -106,7 +106,12 @@ def show_run(run: str, output: str, include_groups: bool) -> None:
     with open_to_read() as store:
         found = find_run(store, run)
         steps = found.list_steps(include_groups=include_groups).to_dicts()
-        about = {**found.to_dict(), "environment": dict(found.environment), "failure": _failure(found)}
+        about = {
+            **found.to_dict(),
+            "environment": dict(found.environment),
+            "failure": _failure(found),
+            "warnings": len(found.warnings) or None,
+        }
     if output in ("json", "yaml"):
         print_data({**about, "steps": steps}, output)
         return
@@ -139,6 +144,25 @@ def diff_runs(before: str, after: str, output: str) -> None:
             return
     columns = [Column(name, name, whole=name == "kind") for name in CHANGE_FIELDS]
     print_rows(diff.to_dicts(), output, fields=CHANGE_FIELDS, columns=columns)
+
+
+@click.command()
+@click.argument("run", required=False)
+@output_option
+@store_option
+def warnings(run: str | None, output: str) -> None:
+    """List rows that are broken or half written.
+
+    Those of RUN, by its name or pipeline/run, or of all runs and of what belongs to none. They were read all
+    the same.
+
+    In Python: store.get_run("monday").warnings, store.warnings()
+    """
+    with open_to_read() as store:
+        found = find_run(store, run).warnings if run is not None else list(store.warnings())
+        rows = [{"where": each.where, "what": each.what} for each in found]
+    columns = [Column("where", "where", whole=True), Column("what", "what")]
+    print_rows(rows, output, fields=("where", "what"), columns=columns)
 
 
 def find_run(store: Store, which: str) -> PipelineRunView:

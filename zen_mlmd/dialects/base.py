@@ -146,6 +146,28 @@ def base_type_name(kind: mlmd.ArtifactType | mlmd.ExecutionType) -> str:
     return _BASE_TYPES[type(kind)].get(kind.base_type, "")
 
 
+def flaws(node: Any, kind: Any = None) -> tuple[str, ...]:
+    """Return what is wrong with a node's row, whoever wrote it.
+
+    Args:
+        node: An artifact, execution or context.
+        kind: Its type; what the store does not know has no name.
+    """
+    found = []
+    if kind is not None and not kind.name:
+        found.append(f"its type, {node.type_id}, is not there")
+    texts = [node.name, getattr(node, "uri", "")]
+    for properties_ in (node.properties, node.custom_properties):
+        for key, value in properties_.items():
+            texts += [key, value.string_value]
+    if any(isinstance(each, bytes) for each in texts):
+        found.append("it holds text that is no UTF-8")
+    times = (node.create_time_since_epoch, node.last_update_time_since_epoch)
+    if any(each and from_millis(each) is None for each in times):
+        found.append("it holds a time that is none")
+    return tuple(found)
+
+
 def plain_run(context: mlmd.Context, *, name: str, pipeline: str, dialect: str) -> PipelineRun:
     """Return a run that says nothing of itself: its steps tell its status and its end."""
     return PipelineRun(
@@ -155,6 +177,7 @@ def plain_run(context: mlmd.Context, *, name: str, pipeline: str, dialect: str) 
         status=None,
         dialect=dialect,
         properties=properties(context),
+        warnings=flaws(context),
         started_at=from_millis(context.create_time_since_epoch),
         updated_at=from_millis(context.last_update_time_since_epoch),
     )
@@ -178,6 +201,7 @@ def plain_step(
         status=state,
         dialect=dialect,
         properties=properties(execution),
+        warnings=flaws(execution, kind),
         started_at=from_millis(execution.create_time_since_epoch),
         ended_at=from_millis(execution.last_update_time_since_epoch) if state.ended else None,
         updated_at=from_millis(execution.last_update_time_since_epoch),
@@ -195,6 +219,7 @@ def plain_artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
         state=_ARTIFACT_STATES.get(node.state, "unknown"),
         properties=properties(node),
         custom_properties=custom_properties(node),
+        warnings=flaws(node, kind),
         created_at=from_millis(node.create_time_since_epoch),
         updated_at=from_millis(node.last_update_time_since_epoch),
     )

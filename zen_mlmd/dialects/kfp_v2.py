@@ -16,7 +16,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.dialects import base
-from zen_mlmd.dialects.kfp_v2_tree import grown
+from zen_mlmd.dialects.kfp_v2_tree import grown, state_of
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.model import Artifact, PipelineRun, StepKind, StepRun, WholeRun
 
@@ -30,8 +30,8 @@ GROUPS = frozenset({_DAG})
 ASIDE: tuple[str, ...] = ("executor-logs",)
 _IMPORTERS = ("system.ImporterExecution", "system.ImporterWorkspaceExecution")
 _EXECUTIONS = frozenset({_DAG, *_IMPORTERS, "system.ContainerExecution", "kfp.ContainerExecution"})
-_ARTIFACTS = ("system.", "google.", "tfx.")
-_METRICS = "system.Metrics"
+_ARTIFACTS = ("system.", "kfp.", "google.", "tfx.")
+_METRICS = ("system.Metrics", "kfp.Metrics")
 _NOT_METRICS = frozenset({"display_name", "store_session_info"})
 _PIPELINE_NAME = re.compile(r"(?:namespace/[^/]*/)?pipeline/(.+)", re.DOTALL)
 _LOGS = re.compile(r"executor-logs(-\d+)?")
@@ -42,6 +42,7 @@ _GROUPS = (
     ("condition-branches-", StepKind.CONDITION_BRANCHES),
     ("condition-", StepKind.CONDITION),
     ("exit-handler-", StepKind.EXIT_HANDLER),
+    ("for-loop-", StepKind.LOOP),
 )
 
 
@@ -85,7 +86,7 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
 def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     """Return a task, or a group of tasks."""
     recorded = base.custom_properties(execution)
-    warnings: list[str] = []
+    warnings = list(base.flaws(execution, kind))
     names = (_text(recorded.get(each)) for each in _NAMES)
     name = next(filter(None, names), "") or text(execution.name) or str(execution.id)
     group = _integer(recorded, "parent_dag_id", warnings)
@@ -115,7 +116,7 @@ def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
         for key, value in plain.custom_properties.items()
         if key not in _NOT_METRICS and isinstance(value, (int, float))
     }
-    return dataclasses.replace(plain, metrics=metrics if plain.type == _METRICS else {})
+    return dataclasses.replace(plain, metrics=metrics if plain.type in _METRICS else {})
 
 
 def role(slot: str, *, taken: bool) -> base.Role:
@@ -127,8 +128,7 @@ def assemble(run: PipelineRun, steps: Sequence[StepRun]) -> WholeRun:
     """Return a run and its tree of steps, each group as its members have it."""
     root, tree = grown(steps, f"run/{run.name}")
     top = [each for each in tree if each.group_id is None and each.kind is not StepKind.ROOT]
-    told = [each.status for each in top]
-    status = base.status_of_steps(told or ([root.status] if root else []))
+    status = state_of(top or ([root] if root else []))
     ends = [each.ended_at for each in tree if each.ended_at and not each.kind.is_group]
     told_run = dataclasses.replace(
         run,
@@ -175,7 +175,7 @@ def _integer(recorded: Mapping[str, Any], key: str, warnings: list[str]) -> int 
 
 
 def _values(recorded: Mapping[str, Any], key: str, prefix: str, warnings: list[str]) -> dict[str, Any]:
-    """Return parameters: a struct of all, and before 1.8 a property of each."""
+    """Return parameters: a struct of all, and in v2-compatible mode a property of each."""
     values = {name.removeprefix(prefix): value for name, value in recorded.items() if name.startswith(prefix)}
     bundle = recorded.get(key)
     if isinstance(bundle, dict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zen_mlmd.dialects.base import status_of_steps
@@ -118,26 +118,43 @@ def _in_order(step: StepRun) -> tuple[int, int]:
     return (-1 if step.iteration is None else step.iteration, step.id)
 
 
+def state_of(members: Iterable[StepRun]) -> Status:
+    """Return how what consists of steps stands; one that was begun again stands as its last attempt.
+
+    CANCELED is what Kubeflow Pipelines writes of a condition that was not met, and of nothing else: what
+    has only such members is through.
+    """
+    told = status_of_steps([each.status for each in _latest(members)])
+    return Status.COMPLETED if told is Status.CANCELED else told
+
+
+def _latest(members: Iterable[StepRun]) -> list[StepRun]:
+    """Return the last attempt of each task, and of each iteration."""
+    return list({(each.name, each.iteration): each for each in sorted(members, key=_in_order)}.values())
+
+
 def _status(group: StepRun, members: Sequence[StepRun]) -> Status:
     """Return how a group stands: as its members, or as it says itself if it has none or has not all."""
     planned = group.properties.get("iteration_count" if group.kind is StepKind.LOOP else "total_dag_tasks")
     if not members:
         is_empty = planned == 0 and group.status is Status.RUNNING
         return Status.COMPLETED if is_empty else group.status
-    states = {each.status for each in members}
-    told = status_of_steps(states)
+    told = state_of(members)
     if told is not Status.COMPLETED:
         return told
-    if isinstance(planned, int) and len(members) < planned and group.status is Status.RUNNING:
+    latest = _latest(members)
+    if isinstance(planned, int) and len(latest) < planned and group.status is Status.RUNNING:
         return Status.RUNNING
-    return Status.CACHED if states <= {Status.CACHED, Status.CANCELED} else Status.COMPLETED
+    did = {each.status for each in latest} - {Status.CANCELED}
+    return Status.CACHED if did == {Status.CACHED} else Status.COMPLETED
 
 
 def _outputs(group: StepRun, members: Sequence[StepRun]) -> dict[str, Any]:
     """Return what a group returns: of a loop the list of what its iterations return."""
     if group.kind is StepKind.LOOP:
-        names = dict.fromkeys(name for each in members for name in each.output_parameters)
-        return {name: [each.output_parameters.get(name) for each in members] for name in names}
+        latest = _latest(members)
+        names = dict.fromkeys(name for each in latest for name in each.output_parameters)
+        return {name: [each.output_parameters.get(name) for each in latest] for name in names}
     named = {each.name: each for each in members if each.status is not Status.CANCELED}
     values: dict[str, Any] = {}
     for name, sources in group.output_sources.items():

@@ -6,7 +6,7 @@ from typing import Final
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.dialects import kfp_v2, tfx, tfx_legacy, zen, zenml
+from zen_mlmd.dialects import kfp_v1, kfp_v2, tfx, tfx_legacy, zen, zenml
 from zen_mlmd.dialects.base import Dialect, Role
 
 
@@ -14,7 +14,7 @@ def _each(*dialects: Dialect) -> tuple[Dialect, ...]:
     return dialects
 
 
-DIALECTS: Final = _each(zen, zenml, kfp_v2, tfx_legacy, tfx)
+DIALECTS: Final = _each(zen, zenml, kfp_v2, kfp_v1, tfx_legacy, tfx)
 """The first that claims a node has it; the last takes all."""
 
 PIPELINE_TYPES: Final = frozenset[str]().union(*(each.PIPELINES for each in DIALECTS))

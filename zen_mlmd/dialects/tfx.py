@@ -17,6 +17,8 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from zen_mlmd.dialects import base
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.model import Artifact, PipelineRun, StepKind, StepRun, WholeRun
+from zen_mlmd.payloads.base import type_name
+from zen_mlmd.payloads.tfx_values import TFX_VALUES, TfxNull
 
 NAME = "tfx"
 PIPELINE, RUN, NODE, CACHE = "pipeline", "pipeline_run", "node", "execution_cache"
@@ -25,7 +27,7 @@ RUNS = frozenset({RUN})
 GROUPS = frozenset[str]()
 ASIDE: tuple[str, ...] = ("_",)
 
-_KINDS = {"Importer": StepKind.IMPORTER, "Resolver": StepKind.RESOLVER}
+KINDS = {"Importer": StepKind.IMPORTER, "Resolver": StepKind.RESOLVER}
 
 
 def is_run(_context: mlmd.Context) -> bool:
@@ -70,15 +72,34 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
 def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     """Return a step run without a name, which its `node` context has."""
     plain = base.plain_step(execution, kind, name="", dialect=NAME)
-    entrypoint = plain.type.rpartition(".")[2] if plain.type.startswith("tfx.") else ""
     return dataclasses.replace(
-        plain, kind=_KINDS.get(entrypoint, StepKind.TASK), parameters=_parameters(plain.properties)
+        plain, kind=kind_of(plain.type, KINDS), parameters=_parameters(plain.properties)
     )
+
+
+def kind_of(type_name: str, kinds: Mapping[str, StepKind]) -> StepKind:
+    """Return what a step is, by its class, if that is one of TFX's own."""
+    entrypoint = type_name.rpartition(".")[2] if type_name.startswith("tfx.") else ""
+    return kinds.get(entrypoint, StepKind.TASK)
 
 
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
     """Return an artifact; a JSON value that is no dict lies as `__value__` in one."""
-    return base.plain_artifact(node, kind)
+    return valued(base.plain_artifact(node, kind))
+
+
+def valued(plain: Artifact) -> Artifact:
+    """Return an artifact with what reads it, if it is one of TFX's values.
+
+    `Float.annotate_as(Metrics)` is the type `Float_Metrics`, whose base is `mlmd.Metrics`.
+    """
+    name, annotated, _ = plain.type.partition("_")
+    kind = TFX_VALUES.get(name) if plain.base_type or not annotated else None
+    if kind is None:
+        return plain
+    reader = TfxNull if plain.custom_properties.get("__is_null__") == 1 else kind
+    data_type = "" if reader.data_type is object else type_name(reader.data_type)
+    return dataclasses.replace(plain, materializer=type_name(reader), data_type=data_type)
 
 
 def role(slot: str, *, taken: bool) -> base.Role:

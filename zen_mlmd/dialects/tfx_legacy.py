@@ -1,9 +1,13 @@
-"""TFX up to 0.25: everything it had to say it wrote as text properties (tfx/orchestration/metadata.py there).
+"""TFX up to 0.25, and to this day in notebooks and on Airflow: all that it says it writes as text properties.
+
+That is tfx/orchestration/metadata.py, which `InteractiveContext` and `AirflowDagRunner` of 1.21 still call.
+Each `context.run(...)` of a notebook is a run of one step.
 
 Contexts `run` (`<pipeline>.<run id>`) and `component_run` (`<pipeline>.<run id>.<component>`) have
 properties, and no parents. An execution's parameters are declared properties beside six of TFX's own, all
-of them text. Outputs are written before the step runs, without a state; when it has run, they become
-`published`.
+of them text; a list or a dict is what `str()` made of it, which nothing tells from a text. Outputs are
+written before the step runs, without a state; when it has run, they become `published`. What an importer
+imports has none of these properties. A retry goes on with the same execution.
 """
 
 from __future__ import annotations
@@ -30,10 +34,17 @@ _RESERVED: Final = frozenset(
     {"checksum_md5", "pipeline_name", "pipeline_root", "run_id", "component_id", "state"}
 )
 _STATES: Final = {"new": Status.RUNNING, "complete": Status.COMPLETED, "cached": Status.CACHED}
-_KINDS: Final = {"ImporterNode": StepKind.IMPORTER, "ResolverNode": StepKind.RESOLVER}
+_KINDS: Final = {**tfx.KINDS, "ImporterNode": StepKind.IMPORTER, "ResolverNode": StepKind.RESOLVER}
+_ARTIFACT_STATES: Final = {
+    "pending": "pending",
+    "published": "live",
+    "MARKED_FOR_DELETION": "marked_for_deletion",
+    "deleted": "deleted",
+}
 _LONG: Final = timedelta(days=1)
 _NEVER_ENDED: Final = Failure(
-    type="", message="it was begun and never ended: TFX up to 0.25 wrote nothing when a step failed"
+    type="",
+    message="it was begun and nothing was written for a day: this layout of TFX's has no word for a failure",
 )
 
 role = tfx.role
@@ -74,18 +85,23 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
 def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     """Return a step run.
 
-    One that failed stays as it was when it began. TFX of that era is past: one that nobody has written to
-    for a day is taken for failed.
+    Nothing is written when one fails: it stays `new`, as one is that runs, and its outputs stay without a
+    state, as those of one that runs do. Whether other steps or runs came later says nothing where steps run
+    side by side. So time must tell: one that nobody has written to for a day is taken for failed, with a
+    warning, as a step that works for longer looks the same.
     """
     state = _STATES.get(_text(execution, "state"), base.status(execution))
     plain = base.plain_step(execution, kind, name=_text(execution, "component_id"), dialect=NAME, state=state)
     if state is Status.RUNNING and _is_past(plain.updated_at):
         plain = dataclasses.replace(
-            plain, status=Status.FAILED, failure=_NEVER_ENDED, warnings=(_NEVER_ENDED.message,)
+            plain,
+            status=Status.FAILED,
+            failure=_NEVER_ENDED,
+            warnings=(*plain.warnings, _NEVER_ENDED.message),
         )
     return dataclasses.replace(
         plain,
-        kind=_KINDS.get(plain.type.rpartition(".")[2], StepKind.TASK),
+        kind=tfx.kind_of(plain.type, _KINDS),
         code=_text(execution, "checksum_md5"),
         parameters={
             key: None if value == "None" else value
@@ -96,10 +112,19 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
 
 
 def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
-    """Return an artifact; its name is a property, the key of the output that it was made as."""
-    plain = base.plain_artifact(node, kind)
-    name = plain.custom_properties.get("name")
-    return dataclasses.replace(plain, name=plain.name or (name if isinstance(name, str) else ""))
+    """Return an artifact; its name is a property, the key of the output that it was made as.
+
+    So is its state; an output that has none is awaited, or its step failed.
+    """
+    plain = tfx.artifact(node, kind)
+    name, state = plain.custom_properties.get("name"), plain.properties.get("state")
+    awaited = state is None and plain.state == "unknown"
+    known = _ARTIFACT_STATES.get(state, plain.state) if isinstance(state, str) else plain.state
+    return dataclasses.replace(
+        plain,
+        name=plain.name or (name if isinstance(name, str) else ""),
+        state="pending" if awaited else known,
+    )
 
 
 def assemble(run: PipelineRun, steps: Sequence[StepRun]) -> WholeRun:

@@ -226,6 +226,14 @@ class MysqlConfig(StoreConfig):
         service.open()
         return service
 
+    def probe_native(self) -> Probe:
+        """Log in as ml-metadata's own client would, whatever `service` says; nothing is written.
+
+        Raises:
+            ConnectionFailedError: One of its kinds, each with a remedy.
+        """
+        return self.model_copy(update={"service": "native"})._probe()  # noqa: SLF001 - of its own class
+
     def _probe(self) -> Probe:
         return probe(self._target(), timeout_s=self.connect_timeout_s)
 

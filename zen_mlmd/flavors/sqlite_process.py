@@ -327,6 +327,10 @@ def _answer(service: base.MetadataService, method: str, data: bytes) -> tuple[in
         return _REFUSAL, pickle.dumps((refusal.code, refusal.text))
     except ZenMlmdError as error:
         return _ERROR, pickle.dumps(error)
+    except (TypeError, ValueError) as error:
+        # SQLite keeps whatever is put into a column, and only SQLite does.
+        text = f"a row of the database holds what its column cannot ({type(error).__name__})"
+        return _REFUSAL, pickle.dumps((base.INTERNAL, text))
 
 
 def _after_fork() -> None:

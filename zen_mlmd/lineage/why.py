@@ -89,10 +89,10 @@ def _previous(loader: Loader, step: StepRun, run: PipelineRun | None) -> StepRun
         return None
     whole = loader.whole([run])[run.id].steps
     here = {each.id for each in whole}
-    key = next((each.key for each in whole if each.id == step.id), step.key)
+    step = next((each for each in whole if each.id == step.id), step)
     before = [
         each
-        for each in loader.earlier_steps(run, step.name, key)
+        for each in loader.earlier_steps(run, step)
         if each.id < step.id and each.id not in here and each.status is Status.COMPLETED
     ]
     return max(before, key=lambda each: each.id, default=None)

@@ -17,6 +17,7 @@ from zen_mlmd.payloads.base import Materializer, data_type_name
 from zen_mlmd.payloads.materializers import MaterializerRegistry, default_registry, find_reader, read_payload
 from zen_mlmd.payloads.places import Payload
 from zen_mlmd.payloads.store import ArtifactStore, exists, open_local, payload_hash
+from zen_mlmd.payloads.tfx_values import tfx_metric
 
 __all__ = [
     "ArtifactStore",
@@ -30,4 +31,5 @@ __all__ = [
     "open_local",
     "payload_hash",
     "read_payload",
+    "tfx_metric",
 ]

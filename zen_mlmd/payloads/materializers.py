@@ -16,7 +16,7 @@ from zen_mlmd.errors import (
     UsageError,
     ZenMlmdError,
 )
-from zen_mlmd.payloads import builtin, tables
+from zen_mlmd.payloads import builtin, tables, tfx_values
 from zen_mlmd.payloads.base import Materializer, find_type, type_name
 from zen_mlmd.payloads.places import shown
 from zen_mlmd.payloads.store import open_local
@@ -40,6 +40,8 @@ _BUILT_IN: tuple[type[Materializer], ...] = (
     tables.PandasSeriesMaterializer,
     tables.PolarsFrameMaterializer,
     tables.PolarsSeriesMaterializer,
+    *tfx_values.TFX_VALUES.values(),
+    tfx_values.TfxNull,
 )
 
 

@@ -11,7 +11,7 @@ from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.diff import RunDiff, diff_runs
 from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader
-from zen_mlmd.model import Failure, PipelineRun, Status, StepKind, StepRun
+from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Failure, Flaw, PipelineRun, Status, StepKind, StepRun
 from zen_mlmd.reading.cohort import Cohort, Pace, RunContents
 from zen_mlmd.reading.conditions import KEYS, MOMENT, NUMBER, TEXT, Field
 from zen_mlmd.reading.listing import Named, ViewList, name_of, not_found, select
@@ -292,6 +292,27 @@ class PipelineRunView(RecordView[PipelineRun]):
         """Return a step's record as the run's other steps have it; see `Dialect.assemble`."""
         return next((each for each in self._steps() if each.id == step.id), step)
 
+    @property
+    def warnings(self) -> list[Flaw]:
+        """What is wrong with its rows, and those of its steps and artifacts; they were read all the same."""
+        own = f"run {printable(self.name)}"
+        found = [Flaw(own, each) for each in self._settled().warnings]
+        if not self.pipeline:
+            found.append(Flaw(own, "it belongs to no pipeline"))
+        contents = self.contents()
+        for step in contents.steps:
+            where = f"step {step.id}"
+            found += [Flaw(where, each) for each in step.warnings]
+            found += [
+                Flaw(where, f"its {event.type} artifact {event.artifact_id} is gone")
+                for event in contents.events[step.id]
+                if event.type in INPUT_EVENTS | OUTPUT_EVENTS and event.artifact_id not in contents.artifacts
+            ]
+        used = sorted({each.artifact_id for step in contents.steps for each in contents.events[step.id]})
+        for artifact in (contents.artifacts[each] for each in used if each in contents.artifacts):
+            found += [Flaw(f"artifact {artifact.id}", each) for each in artifact.warnings]
+        return found
+
     def contents(self) -> RunContents:
         """Return the run's steps, events and artifacts, in a number of calls that no step adds to."""
         return self._cohort.contents(self.id)
@@ -397,7 +418,7 @@ class Runs:
         return PipelineRunView.alone(found, self._loader)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) is not None
+        return isinstance(name, str) and bool(self._find_all(name))
 
     def __repr__(self) -> str:
         return f"<Runs of {'all pipelines' if self._pipeline is None else printable(self._pipeline)}>"
@@ -416,10 +437,13 @@ class Runs:
         Raises:
             UsageError: Runs of several writers have it.
         """
-        found = [each for each in self._loader.find_runs(name) if self._pipeline in (None, each.pipeline)]
+        found = self._find_all(name)
         if len(found) > 1:
-            paths = " or ".join(
-                printable(f"{quote_part(each.pipeline)}/{quote_part(name)}") for each in found
-            )
-            raise UsageError(f"{len(found)} runs are named {name!r}", hint=f"take {paths}")
+            paths = [printable(f"{quote_part(each.pipeline)}/{quote_part(name)}") for each in found]
+            if len(set(paths)) < len(paths):
+                paths = [f"the one of {each.dialect}: list_runs('id = {each.id}')" for each in found]
+            raise UsageError(f"{len(found)} runs are named {name!r}", hint=f"take {' or '.join(paths)}")
         return found[0] if found else None
+
+    def _find_all(self, name: str) -> list[PipelineRun]:
+        return [each for each in self._loader.find_runs(name) if self._pipeline in (None, each.pipeline)]

@@ -188,10 +188,18 @@ class StepView(RecordView[StepRun]):
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The metrics: logged for the step, or recorded as artifacts that are metrics."""
+        """The metrics: logged for the step, or recorded as artifacts that are metrics.
+
+        Of a TFX step also its outputs of the types `Float` and `Integer`, if their files are on this machine.
+        """
+        from zen_mlmd.payloads import tfx_metric
+
         found = dict(self.record.metrics)
-        for artifact in self.outputs.values():
+        for name, artifact in self.outputs.items():
             found.update(artifact.record.metrics)
+            value = tfx_metric(artifact.uri, artifact.record.materializer)
+            if value is not None:
+                found[name] = value
         return found
 
     @property
@@ -413,7 +421,7 @@ class StepView(RecordView[StepRun]):
     def _group_outputs(self) -> dict[str, list[ArtifactView]]:
         lists: dict[str, list[ArtifactView]] = {}
         if self.kind is StepKind.LOOP:
-            for member in self.members:
+            for member in {each.key: each for each in self.members}.values():
                 for name, found in member.outputs.lists.items():
                     lists.setdefault(name, []).extend(found)
             return lists

@@ -362,6 +362,10 @@ class Client:
                 rest = [each for each in others if each.id < page[-1].id]
                 yield sorted(rest, key=lambda each: -each.id)
 
+    def newest_executions(self) -> Iterator[list[mlmd.Execution]]:
+        """Yield pages of all executions, newest first."""
+        return self._pages("GetExecutions", "executions", rpc.GetExecutionsRequest())
+
     def artifacts_at(self, uri: str) -> list[mlmd.Artifact]:
         """Return the artifacts with exactly this URI."""
         if not is_plain_text(uri):

@@ -38,8 +38,15 @@ class LineageEdges(Sequence[LineageEdge]):
         return self._numbers.tobytes()
 
     def extend(self, edges: Iterable[LineageEdge]) -> None:
-        """Add edges."""
-        self._numbers.extend(itertools.chain.from_iterable(edges))
+        """Add edges; one that is not of three numbers, of a damaged row, is left out."""
+        rows = list(edges)
+        before = len(self._numbers)
+        try:
+            self._numbers.extend(itertools.chain.from_iterable(rows))
+        except (TypeError, OverflowError):
+            del self._numbers[before:]
+            whole = (row for row in rows if all(type(each) is int for each in row))
+            self._numbers.extend(itertools.chain.from_iterable(whole))
 
     def columns(self) -> tuple[array[int], array[int], array[int]]:
         """Return the artifacts, the executions and the types."""

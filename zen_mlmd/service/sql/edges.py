@@ -11,6 +11,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.service.base import INVALID_ARGUMENT, Refusal, response_class
 from zen_mlmd.service.sql.nodes import linked_nodes, nodes_of_rows, read_nodes
+from zen_mlmd.service.sql.salvage import WRONG, in_order, salvaged
 from zen_mlmd.service.sql.schema import Schema, id_column
 from zen_mlmd.service.sql.session import Session, among, of_ids, sql_of_ids
 
@@ -32,27 +33,36 @@ def read_events(session: Session, kind: str, ids: Iterable[int], into: Any = Non
     """
     events: dict[int, Any] = {}
     make = mlmd.Event if into is None else into.add
+    before = 0 if into is None else len(into)
 
     def take(rows: Iterable[Any]) -> None:
-        for event_id, artifact_id, execution_id, what, time_ms in rows:
-            events[event_id] = make(
-                artifact_id=artifact_id,
-                execution_id=execution_id,
-                type=what if what in _TYPES else None,  # of a later MLMD, say
-                milliseconds_since_epoch=time_ms,
-            )
+        for event_id, *ends, what, time_ms in rows:
+            # Of a type of a later MLMD, say, only that is lost.
+            values = (*ends, what if what in _TYPES else None, time_ms)
+            told = dict(zip(_FIELDS, values, strict=True))
+            try:
+                events[event_id] = make(**told)
+            except WRONG:
+                events[event_id] = salvaged(make, into, before + len(events), told)
 
     def take_paths(rows: Iterable[Any]) -> None:
         # They lie in the order of the steps; the table has no column that says so.
         for event_id, is_index, index, key in rows:
-            steps = events[event_id].path.steps
-            steps.add(index=index) if is_index else steps.add(key=key)
+            step = events[event_id].path.steps.add()
+            try:
+                if is_index:
+                    step.index = index
+                else:
+                    step.key = key
+            except WRONG:
+                continue
 
-    session.ask_of_ids([(session.schema.made(_events, kind), take)], sorted(set(ids)))
+    session.ask_of_ids([(session.schema.made(_events, kind), take)], in_order(ids))
     session.ask_of_ids([(session.schema.made(_paths), take_paths)], list(events))
     return list(events.values())
 
 
+_FIELDS: Final = ("artifact_id", "execution_id", "type", "milliseconds_since_epoch")
 _TYPES: Final = frozenset(mlmd.Event.Type.values())
 
 

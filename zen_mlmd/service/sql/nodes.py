@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.service.check import CODED
+from zen_mlmd.service.sql.salvage import WRONG, in_order, salvaged
 from zen_mlmd.service.sql.schema import COLUMNS, Schema, id_column
 from zen_mlmd.service.sql.session import Session, of_ids, sql_of_ids
 from zen_mlmd.service.sql.values import VALUE_COLUMNS, decode
@@ -36,7 +37,7 @@ def read_nodes(session: Session, kind: str, ids: Iterable[int], into: Any = None
     """
     nodes = _Nodes(session, kind, into)
     statements = (session.schema.made(each, kind) for each in (_by_id, _properties))
-    session.ask_of_ids(zip(statements, (nodes.take, nodes.take_properties), strict=True), sorted(set(ids)))
+    session.ask_of_ids(zip(statements, (nodes.take, nodes.take_properties), strict=True), in_order(ids))
     return list(nodes.by_id.values())
 
 
@@ -54,6 +55,8 @@ class _Nodes:
     def __init__(self, session: Session, kind: str, into: Any) -> None:
         self.by_id: dict[int, Any] = {}
         self._make = MESSAGES[kind] if into is None else into.add
+        self._into = into
+        self._before = 0 if into is None else len(into)
         self._fields = (*COLUMNS[kind], "type")
         self._has_bytes = session.dialect == "postgresql"
 
@@ -62,10 +65,13 @@ class _Nodes:
         make, fields, by_id = self._make, self._fields, self.by_id
         for row in rows:
             values = dict(zip(fields, row, strict=True))
-            state = values.get("state") or values.get("last_known_state") or 0
-            if not 0 <= state < _STATES:  # of a later MLMD: ml-metadata, too, gives it as one that is not set
-                values.update(dict.fromkeys(("state", "last_known_state") & values.keys()))
-            by_id[row[0]] = make(**values)
+            try:
+                state = values.get("state") or values.get("last_known_state") or 0
+                if not 0 <= state < _STATES:  # of a later MLMD: ml-metadata, too, gives it as one not set
+                    values.update(dict.fromkeys(("state", "last_known_state") & values.keys()))
+                by_id[row[0]] = make(**values)
+            except WRONG:
+                by_id[row[0]] = salvaged(make, self._into, self._before + len(by_id), values)
 
     def take_properties(self, rows: Iterable[Any]) -> None:
         """Give the nodes their properties: most of the time of each call, so it is spelled out."""
@@ -76,15 +82,18 @@ class _Nodes:
                 last_id, node = node_id, by_id.get(node_id)
             if node is None:
                 continue
-            value = (node.custom_properties if is_custom else node.properties)[name]
-            if number is not None:
-                value.int_value = number
-            elif text is not None and double is None and not text.startswith(CODED):
-                value.string_value = text
-            elif proto is not None and self._has_bytes:
-                decode(value, (number, double, text, base64.b64encode(proto), flag))
-            else:
-                decode(value, (number, double, text, proto, flag))
+            try:
+                value = (node.custom_properties if is_custom else node.properties)[name]
+                if number is not None:
+                    value.int_value = number
+                elif text is not None and double is None and not text.startswith(CODED):
+                    value.string_value = text
+                elif proto is not None and self._has_bytes:
+                    decode(value, (number, double, text, base64.b64encode(proto), flag))
+                else:
+                    decode(value, (number, double, text, proto, flag))
+            except WRONG:
+                continue  # a value that its column cannot hold; the property is there, and has none
 
 
 def select_nodes(
