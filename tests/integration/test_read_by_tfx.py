@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +16,7 @@ from typing import Annotated, Any
 import pytest
 
 import zen_mlmd as zm
+from tests.services import free_port
 from tests.services.tfx import ask_tfx
 from zen_mlmd.model import EventType
 from zen_mlmd.reading.runs import PipelineRunView
@@ -329,27 +335,57 @@ def test_a_tfx_pipeline_takes_the_latest_model_that_was_recorded(
     assert set(told.input.upstream().artifacts) >= {raw.id, model.id, served.output.id}
 
 
-def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path: Path) -> None:
+def blocks(language: str, port: int) -> list[str]:
+    """Return the blocks of the page for users of TFX, with a port that is free here."""
     text = (Path(__file__).parents[2] / "docs" / "tfx.md").read_text("utf-8")
-    script = tmp_path / "serving.py"
-    script.write_text(
-        "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)), "utf-8"
-    )
-    done = subprocess.run(
-        [tfx_python, "-W", "ignore", str(script)],
-        cwd=tmp_path,
-        capture_output=True,
+    found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [each.replace(":8080", f":{port}") for each in found]
+
+
+@contextlib.contextmanager
+def serving(command: list[str], folder: Path) -> Iterator[None]:
+    """Run `zen-mlmd serve` till it takes calls, and for as long as the context lasts."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "zen_mlmd", *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
-    )
+    ) as server:
+        try:
+            assert server.stderr is not None
+            assert json.loads(server.stderr.readline())["event"] == "serving"
+            yield
+        finally:
+            server.terminate()
+            server.communicate(timeout=60)
+
+
+def test_the_page_for_users_of_tfx_works_as_it_stands(tfx_python: str, tmp_path: Path) -> None:
+    port = free_port()
+    (command,) = blocks("console", port)
+    program, *arguments = shlex.split(command)
+    assert program == "zen-mlmd"
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks("python", port)), "utf-8")
+    with serving(arguments, tmp_path):
+        done = subprocess.run(
+            [tfx_python, "-W", "ignore", str(script)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.search(r"PushedModel \d+ was made by Push of serving/", done.stdout)
     assert re.search(r"  from model = Model \d+\n", done.stdout)
+    assert done.stdout.endswith("\n0.75 good\n")
     with zm.open_store(tmp_path / "metadata.db") as store:
         pushed = store.pipelines["serving"].latest_run["Push"].output
         assert pushed.properties["served"] == "/models/monday on 8501"
         assert [step.name for step in pushed.upstream().steps.values()] == ["Push", "train"]
+        assert store.pipelines["evaluation"].latest_run["Evaluate"].parameters == {"rows": 100}
 
 
 def test_what_tfx_runs_for_a_notebook_is_read(tfx_python: str, tmp_path: Path) -> None:
