@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from zen_mlmd.errors import ConfigError, LockTimeoutError
 
-_WAIT_S: Final = 20.0
+_WAIT_S: Final = 60.0
 """How long a change waits for those of other processes; one takes some milliseconds."""
 
 

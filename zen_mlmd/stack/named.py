@@ -83,6 +83,7 @@ class Components:
         Raises:
             ConfigError: There is one of that name, or a setting is unknown or wrong.
         """
+        self._import_flavors()
         with self._settings.file(scope).locked():
             self._refuse_known(name)
             return self._keep(name, flavor, fields, scope)
@@ -94,6 +95,7 @@ class Components:
             ConfigError: There is none, or a setting is unknown or wrong.
         """
         scope = self._own(name)
+        self._import_flavors()
         with self._settings.file(scope).locked():
             old = self.get(name)
             for key, value in fields.items():
@@ -112,6 +114,7 @@ class Components:
             ConfigError: There is none, or one of the new name.
         """
         settings, scope = self._settings, self._own(name)
+        self._import_flavors()
         with settings.file(scope).locked():
             self._refuse_known(new)
             old = self.get(name)
@@ -159,6 +162,12 @@ class Components:
         self._settings.secrets.forget(self._secret(name, ""))
 
     # -- within ----------------------------------------------------------------------------------
+
+    def _import_flavors(self) -> None:
+        """Import what checks settings, which takes half a second: before others are made to wait."""
+        from zen_mlmd.stack.components import flavors
+
+        flavors(self._kind, self._settings.custom_flavors())
 
     def _read(self, name: str, kept: Mapping[str, Any], scope: Scope) -> Component:
         flavor = text_of(kept, "flavor")
