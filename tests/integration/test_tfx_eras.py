@@ -183,6 +183,24 @@ def test_all_eras_in_one_store(tmp_path: Path) -> None:
             assert [run.pipeline for run in pipeline.runs] == [pipeline.name]
 
 
+@pytest.mark.parametrize("kind", [mlmd.Event.PENDING_OUTPUT, mlmd.Event.INTERNAL_OUTPUT])
+def test_what_is_pending_or_resolved_was_not_made(tmp_path: Path, kind: mlmd.Event.Type) -> None:
+    config = SqliteConfig(path=str(tmp_path / "m.db")).connection_config()
+    writer = TfxWriter(config, "1.21", "taxi")
+    other, _ = writer.step("r1", "Early", type_name=GEN, state="new")
+    _, made = writer.step("r1", "Gen", type_name=GEN, outputs={"examples": "Examples"})
+    event = mlmd.Event(artifact_id=made["examples"], execution_id=other, type=kind)
+    event.path.steps.add(key="examples")
+    event.path.steps.add(index=0)
+    writer.store.put_events([event])
+    with open_store(tmp_path / "m.db") as store:
+        early, gen = store.get_run("r1").step_runs
+        assert (dict(early.outputs), early.status) == ({}, Status.RUNNING)
+        assert len(early.events()) == 1
+        assert gen.output.producer_step == gen
+        assert set(gen.output.upstream().steps) == {gen.id}
+
+
 @pytest.mark.parametrize("first", ["outer", "inner"])
 def test_a_pipeline_in_a_pipeline(tmp_path: Path, first: str) -> None:
     """Both have a run; what runs within is in both, in the outer one under the inner one's name."""

@@ -1,6 +1,6 @@
 """TFX's own library for tests, in an environment of its own.
 
-It is made once for a test session: TFX's packages want other versions than ours, and Python 3.9 or 3.10.
+It is made once for a test session: TFX's packages want other versions than ours, and Python 3.10.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SCRIPT = Path(__file__).with_name("tfx_script.py")
 PACKAGES = ["ml-pipelines-sdk==1.17.3", "ml-metadata==1.17.1", "-e", str(Path(__file__).parents[2])]
 """TFX without TensorFlow, and zen_mlmd beside it, as somebody has it who uses both."""
 
-VERSIONS = ["3.10", "3.9"]
-"""Of Python, that `ml-pipelines-sdk` 1.17.3 has releases for."""
+VERSION = "3.10"
+"""Of Python, that `ml-pipelines-sdk` 1.17.3 and zen_mlmd both have releases for."""
 
 CHOICE = "ZEN_MLMD_TEST_PYTHON310"
 """Names a Python to make TFX's environment with; without it one is looked for."""
@@ -34,12 +34,8 @@ def find_python() -> str | None:
     """Return a Python that TFX can be installed for, or None."""
     if CHOICE in os.environ:
         return os.environ[CHOICE]
-    for version in VERSIONS:
-        for command in (sys.executable, f"python{version}"):
-            found = as_python(command, version)
-            if found is not None:
-                return found
-    return None
+    candidates = (as_python(each, VERSION) for each in (sys.executable, f"python{VERSION}"))
+    return next(filter(None, candidates), None)
 
 
 def as_python(command: str, version: str) -> str | None:
@@ -80,7 +76,7 @@ def tfx_environment(shared: Path) -> str:
     """
     python = find_python()
     if python is None:
-        pytest.skip(f"no Python {' or '.join(VERSIONS)} for ml-pipelines-sdk; name one in {CHOICE}")
+        pytest.skip(f"no Python {VERSION} for ml-pipelines-sdk; name one in {CHOICE}")
     home = shared / "tfx_environment"
     with FileLock(f"{home}.lock"):
         if not (home / "complete").exists():
