@@ -178,6 +178,7 @@ def known(originals: dict[str, Path]) -> dict[str, dict[int, dict[str, Any]]]:
     return found
 
 
+@pytest.mark.slow
 @settings(
     max_examples=DATABASES,
     deadline=None,

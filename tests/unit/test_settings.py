@@ -296,6 +296,7 @@ def test_a_file_that_means_nothing_is_an_error_and_stays_as_it_is(text: str, mes
     assert path.read_text("utf-8") == text
 
 
+@pytest.mark.slow
 def test_fifty_processes_change_settings_at_once_and_lose_nothing(home: Path) -> None:
     script = (
         "import sys; from zen_mlmd.stack import Components, Settings\n"
