@@ -24,7 +24,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.dialects import base, tfx
-from zen_mlmd.dialects.properties import to_property
+from zen_mlmd.dialects.properties import items, to_property
 from zen_mlmd.errors import InvalidValueError
 from zen_mlmd.model import Artifact, Failure, PipelineRun, Status, StepRun, WholeRun, from_millis
 from zen_mlmd.values import dumps, is_plain_text, loads
@@ -231,7 +231,7 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
     about, end = _bundle(context, _RUN), _bundle(context, _END)
     plain = tfx.run(context, pipeline or pipeline_of_run(context))
     parameters, metrics = dict(_bundle(context, _PARAMETERS)), {}
-    for key, value in context.custom_properties.items():
+    for key, value in items(context, "custom_properties"):
         if key.startswith(_PARAMETER):
             parameters[key.removeprefix(_PARAMETER)] = _loads(value.string_value)
         elif key.startswith(_METRIC):
