@@ -1,12 +1,4 @@
-"""Contract suites for authors of custom flavors: `pip install 'zen-mlmd[testing]'`.
-
-from zen_mlmd.testing import StoreContract
-
-class TestTeamStore(StoreContract):
-    @pytest.fixture
-    def config(self, tmp_path):
-        return TeamConfig(root=str(tmp_path), team="fraud")
-"""
+"""Contract suites for authors of custom flavors: `pip install 'zen-mlmd[testing]'`; see docs/flavors.md."""
 
 from zen_mlmd.testing.store_contract import StoreContract
 

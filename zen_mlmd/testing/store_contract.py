@@ -53,8 +53,8 @@ class StoreContract:
     """All tests come with the class; a subclass gives the fixture `config`.
 
     Attributes:
-        lacks: What the flavor does not do, of `CAPABILITIES`: those tests are skipped, by name. That it
-            lacks what it can do is an error, too.
+        lacks: What the flavor does not do, of `CAPABILITIES`: those tests are skipped, by name. To claim
+            so of a store that prunes is an error.
     """
 
     lacks: ClassVar[frozenset[str]] = frozenset()
@@ -158,10 +158,10 @@ class StoreContract:
     # -- recording and reading -------------------------------------------------------------------
 
     def test_values_come_back_as_they_were(self, store: Store) -> None:
-        with store.record_run("churn", name="monday", parameters=VALUES, properties=VALUES) as run:
-            with run.step("train", parameters=VALUES, properties=VALUES) as made:
-                made.log_output("model", uri="s3://bucket/model", properties=VALUES)
-                made.log_metrics({"loss": 1e-7, "auc": 0.1})
+        given = {"parameters": VALUES, "properties": VALUES}
+        with store.record_run("churn", name="monday", **given) as run, run.step("train", **given) as made:
+            made.log_output("model", uri="s3://bucket/model", properties=VALUES)
+            made.log_metrics({"loss": 1e-7, "auc": 0.1})
         found = store.get_run("monday")
         train = found["train"]
         for mapping in (
@@ -190,9 +190,9 @@ class StoreContract:
         assert train.started_at <= train.ended_at
 
     def test_a_failure_is_recorded_and_goes_on(self, store: Store) -> None:
-        with pytest.raises(ZeroDivisionError), store.record_run("churn", name="monday") as run:
-            with run.step("train"):
-                _ = 1 / 0
+        begun = store.record_run("churn", name="monday")
+        with pytest.raises(ZeroDivisionError), begun as run, run.step("train"):
+            _ = 1 / 0
         found = store.get_run("monday")
         assert (found.status, found["train"].status) == ("failed", "failed")
         failure = found["train"].failure
@@ -215,9 +215,9 @@ class StoreContract:
 
     def test_one_artifact_in_two_inputs(self, store: Store) -> None:
         rows = store.import_artifact("s3://bucket/rows", type="Dataset")
-        with store.record_run("churn", name="monday") as run:
-            with run.step("train", inputs={"left": rows, "right": rows}):
-                pass
+        begun = store.record_run("churn", name="monday")
+        with begun as run, run.step("train", inputs={"left": rows, "right": rows}):
+            pass
         assert sorted(store.get_run("monday")["train"].inputs) == ["left", "right"]
         assert store.import_artifact("s3://bucket/rows", type="Dataset") == rows
 
