@@ -158,7 +158,7 @@ class StoreContract:
     # -- recording and reading -------------------------------------------------------------------
 
     def test_values_come_back_as_they_were(self, store: Store) -> None:
-        given = {"parameters": VALUES, "properties": VALUES}
+        given: dict[str, Any] = {"parameters": VALUES, "properties": VALUES}
         with store.record_run("churn", name="monday", **given) as run, run.step("train", **given) as made:
             made.log_output("model", uri="s3://bucket/model", properties=VALUES)
             made.log_metrics({"loss": 1e-7, "auc": 0.1})
