@@ -147,6 +147,7 @@ def test_no_command_shows_a_secret(laptop: Machine) -> None:
     assert secrets == {
         ("mysql", "password"),
         ("postgresql", "password"),
+        ("kubeflow", "key"),
         ("kubeflow", "token"),
         ("kubeflow", "metadata"),
     }
@@ -161,7 +162,8 @@ def test_no_command_shows_a_secret(laptop: Machine) -> None:
     )
     laptop.run(
         *("metadata-store", "register", "kf", "--flavor", "kubeflow", "--tls", "--token", CANARY),
-        *("--metadata", f"kubeflow-userid={CANARY}"),
+        *("--metadata", f"kubeflow-userid={CANARY}", "--certificate", "-----BEGIN CERTIFICATE-----"),
+        *("--key", f"-----BEGIN PRIVATE KEY----- {CANARY}"),
     )
     laptop.run("stack", "register", "s", "-m", "prod", "-a", "default", "-o", "default", "--set")
     told = [
