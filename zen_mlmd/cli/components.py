@@ -11,7 +11,7 @@ import click
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_data, print_facts, print_rows
 from zen_mlmd.errors import ConfigError
-from zen_mlmd.stack.words import Kind, title
+from zen_mlmd.stack.words import Kind, a_title, title
 
 if TYPE_CHECKING:
     from zen_mlmd.stack.components import ConfigClass
@@ -92,7 +92,7 @@ def _register(kind: Kind) -> click.Command:
         callback=register,
         kind=kind,
         of_name=False,
-        help=f"Keep a {title(kind)} under a NAME.\n\n{_SETTINGS_HELP}\n\n"
+        help=f"Keep {a_title(kind)} under a NAME.\n\n{_SETTINGS_HELP}\n\n"
         f"In Python: zen_mlmd.stack.Components(Settings(), {kind!r}).register(...)",
     )
 
@@ -114,7 +114,7 @@ def _list(kind: Kind) -> click.Command:
 
 
 def _describe(kind: Kind) -> click.Command:
-    @click.command("describe", help=f"Show a {title(kind)}, by default that of the active stack.")
+    @click.command("describe", help=f"Show {a_title(kind)}, by default that of the active stack.")
     @click.argument("name", required=False)
     @output_option
     def describe(name: str | None, output: str) -> None:
@@ -146,12 +146,12 @@ def _update(kind: Kind) -> click.Command:
         callback=update,
         kind=kind,
         of_name=True,
-        help=f"Change settings of a {title(kind)}.",
+        help=f"Change settings of {a_title(kind)}.",
     )
 
 
 def _rename(kind: Kind) -> click.Command:
-    @click.command("rename", help=f"Give a {title(kind)} another name, also in the stacks that have it.")
+    @click.command("rename", help=f"Give {a_title(kind)} another name, also in the stacks that have it.")
     @click.argument("name")
     @click.argument("new")
     def rename(name: str, new: str) -> None:
@@ -162,7 +162,7 @@ def _rename(kind: Kind) -> click.Command:
 
 
 def _delete(kind: Kind) -> click.Command:
-    @click.command("delete", help=f"Forget a {title(kind)}; what it names is not touched.")
+    @click.command("delete", help=f"Forget {a_title(kind)}; what it names is not touched.")
     @click.argument("name")
     def delete(name: str) -> None:
         _components(kind).delete(name)
@@ -174,7 +174,7 @@ def _delete(kind: Kind) -> click.Command:
 def _remove_attribute(kind: Kind) -> click.Command:
     @click.command(
         "remove-attribute",
-        help=f"Take settings of a {title(kind)} away, so that the flavor's defaults count.",
+        help=f"Take settings of {a_title(kind)} away, so that the flavor's defaults count.",
         context_settings={"ignore_unknown_options": True},
     )
     @click.argument("name")
@@ -189,7 +189,7 @@ def _remove_attribute(kind: Kind) -> click.Command:
 
 def _copy(kind: Kind) -> click.Command:
     @click.command(
-        "copy", help=f"Keep the settings of a {title(kind)} under another name or in another profile."
+        "copy", help=f"Keep the settings of {a_title(kind)} under another name or in another profile."
     )
     @click.argument("name")
     @click.argument("new")
