@@ -232,7 +232,7 @@ def offered(machine: Machine, line: str) -> list[str]:
     words = line.split(" ")
     env = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_ZEN_MLMD_COMPLETE": "bash_complete"}
     told = machine.run(code=0, given="", **env)
-    return [each.partition(",")[2] for each in told.splitlines()]
+    return [each.partition(",")[2] for each in told.split()]
 
 
 def test_a_shell_completes_commands_names_and_settings(laptop: Machine) -> None:
