@@ -166,10 +166,13 @@ def _integer(recorded: Mapping[str, Any], key: str, warnings: list[str]) -> int 
     value = recorded.get(key)
     if value is None or value == "":
         return None
+    number = None
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
-        return int(value)
+        number = int(value)
+    elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
+        number = int(value)
+    if number is not None and -(2**63) <= number < 2**63:  # as MLMD's ids are
+        return number
     warnings.append(f"property {key!r} is no whole number")
     return None
 
