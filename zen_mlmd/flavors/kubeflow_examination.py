@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _CALL: Final = "GetContextTypesByID"
 """With no id in it, it is answered with nothing."""
+_WRITE: Final = "PutContexts"
+"""With no context in it, it writes nothing; a question of this length is not sent."""
 _ROUNDS: Final = 5
 _PADDING: Final = 5 * 2**20
 """More than gRPC's own limit, 4 MiB, in a field that no message has and each server passes over."""
@@ -59,7 +61,7 @@ def _messages(config: KubeflowConfig, service: MetadataService) -> Iterator[Find
     if config.max_message_bytes < 2 * _PADDING:
         return
     try:
-        service.forward(_CALL, _varint(_FIELD << 3 | 2) + _varint(_PADDING) + bytes(_PADDING))
+        service.forward(_WRITE, _varint(_FIELD << 3 | 2) + _varint(_PADDING) + bytes(_PADDING))
     except Refusal as refusal:
         said = _LARGER.search(refusal.text)
         if refusal.code == RESOURCE_EXHAUSTED:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from zen_mlmd.errors import GrantMissingError, LockTimeoutError, NotMlmdError
-from zen_mlmd.service.finding import Finding, Thresholds
+from zen_mlmd.errors import ConnectionFailedError, GrantMissingError, LockTimeoutError, NotMlmdError
+from zen_mlmd.service.finding import Finding, Thresholds, finding_of
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 _LOCKS: Final = Path("/proc/locks")
@@ -30,6 +30,28 @@ _POLL_S: Final = 0.02
 _RESERVED_BYTE: Final = 0x40000001
 _WAL_WRITE_BYTE: Final = 120
 
+_REASONS: Final[tuple[tuple[tuple[str, ...], type[ConnectionFailedError], str, str], ...]] = (
+    (
+        ("file is not a database",),
+        NotMlmdError,
+        "it is no SQLite file",
+        "is it the right file, and whole?",
+    ),
+    (
+        ("database is locked", "database table is locked"),
+        LockTimeoutError,
+        f"a writer kept it locked for {_BUSY_S:g} s, for readers too",
+        "let it finish, or end it",
+    ),
+    (
+        ("unable to open", "attempt to write"),
+        GrantMissingError,
+        "you may not open it as its mode wants",
+        "in WAL mode a reader makes files in its folder, too: have the folder's rights changed",
+    ),
+)
+"""What SQLite says, and means by it."""
+
 
 def examine_file(path: Path, thresholds: Thresholds, *, mounts: Path = MOUNTS) -> list[Finding]:
     """Return what is wrong with a file; nothing is changed.
@@ -38,11 +60,6 @@ def examine_file(path: Path, thresholds: Thresholds, *, mounts: Path = MOUNTS) -
         path: Of a file that is there.
         thresholds: From where on something is found.
         mounts: Where Linux tells what is mounted.
-
-    Raises:
-        NotMlmdError: It is no SQLite file.
-        GrantMissingError: It may not be read.
-        LockTimeoutError: A writer has it locked, readers too.
     """
     path = path.resolve()
     found = [
@@ -119,7 +136,7 @@ def _content(path: Path, thresholds: Thresholds, mounts: Path) -> Iterator[Findi
             ((mode,),) = database.execute("PRAGMA journal_mode").fetchall()
             yield from _on_network(path, str(mode), mounts)
             if size <= thresholds.checked_bytes:
-                yield from _damaged(database)
+                yield from _damaged(path, database)
             else:
                 yield Finding(
                     "unchecked",
@@ -131,35 +148,28 @@ def _content(path: Path, thresholds: Thresholds, mounts: Path) -> Iterator[Findi
         yield _unreadable(path, error)
 
 
-def _damaged(database: sqlite3.Connection) -> Iterator[Finding]:
+def _damaged(path: Path, database: sqlite3.Connection) -> Iterator[Finding]:
     problems = [row[0] for row in database.execute(f"PRAGMA quick_check({_PROBLEMS})")]
     if problems != ["ok"]:
         # A problem's text has table and page numbers in it, and no values; the first line names the database.
         lines = [line for text in problems for line in str(text).splitlines() if not line.startswith("*** ")]
-        yield _damage("; ".join(lines[:_PROBLEMS]))
+        yield _damage(path, "; ".join(lines[:_PROBLEMS]))
 
 
 def _unreadable(path: Path, error: sqlite3.DatabaseError) -> Finding:
     text = str(error)
-    if text.startswith("file is not a database"):
-        raise NotMlmdError(f"{path}: it is no SQLite file", hint="is it the right file, and whole?") from None
-    if text.startswith(("database is locked", "database table is locked")):
-        raise LockTimeoutError(
-            f"{path}: a writer kept it locked for {_BUSY_S:g} s", hint="let it finish, or end it"
-        ) from None
-    if text.startswith(("unable to open", "attempt to write")):
-        raise GrantMissingError(
-            f"{path}: you may not open it as its mode wants",
-            hint="in WAL mode a reader makes files in its folder, too: have the folder's rights changed",
-        ) from None
-    return _damage(text)
+    for words, kind, what, hint in _REASONS:
+        if text.startswith(words):
+            return finding_of(kind(what, hint=hint))
+    return _damage(path, text)
 
 
-def _damage(text: str) -> Finding:
+def _damage(path: Path, text: str) -> Finding:
     return Finding(
         "file-damaged",
         f"SQLite finds it damaged: {text}",
         "restore a backup; or save what can be read: sqlite3 FILE .recover | sqlite3 NEW",
+        subject=path.name,
     )
 
 

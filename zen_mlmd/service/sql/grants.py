@@ -63,7 +63,8 @@ def _few(tables: list[str]) -> str:
 
 def _mysql_denied(connection: Connection, schema: Schema) -> dict[str, list[str]]:
     denied: dict[str, list[str]] = {}
-    for table, columns in schema.present.items():
+    for table in COLUMNS:
+        columns = schema.present[table]
         names = ", ".join(f"`{each}`" for each in columns)
         first = f"`{next(iter(columns))}`"
         # The server checks rights before it looks for rows, of which there are none.
