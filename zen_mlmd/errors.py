@@ -21,7 +21,10 @@ what to do next. No message holds a password, a token or the contents of an arti
      │    ├── NotMlmdError                   ZM208  something else than an MLMD database
      │    ├── SchemaVersionError             ZM209  an MLMD schema this ml-metadata does not open
      │    ├── ConnectionLostError            ZM210  it was there, and went away in a call
-     │    └── LockTimeoutError               ZM211  another writer keeps the SQLite file
+     │    ├── LockTimeoutError               ZM211  another writer keeps the SQLite file
+     │    ├── ClusterUnreachableError        ZM212  an API server does not answer, or does not know us
+     │    ├── ClusterObjectError             ZM213  it refuses something: no such object, forbidden, invalid
+     │    └── ForwardError                   ZM214  the way to a service in a cluster does not stand
      ├── StoreError                          ZM300  the store refused a request (`.mlmd_code`)
      │    ├── AlreadyExistsError             ZM301
      │    ├── ContentionError                ZM302  a deadlock or a busy file, after all retries
@@ -180,6 +183,42 @@ class LockTimeoutError(ConnectionFailedError):
     """Another writer kept the SQLite file's lock for too long."""
 
     code = "ZM211"
+
+
+class ClusterUnreachableError(ConnectionFailedError):
+    """A Kubernetes API server does not answer, fails, or does not know who asks.
+
+    Attributes:
+        status: The HTTP status that it answered with; 0 if there was no answer.
+    """
+
+    code = "ZM212"
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class ClusterObjectError(ConnectionFailedError):
+    """A Kubernetes API server refuses something: there is no such object, or it is forbidden or invalid.
+
+    Attributes:
+        status: The HTTP status (403, 404, 409, 422, ...); 0 if it is not of one answer.
+        reason: Kubernetes' word for it (`Forbidden`, `NotFound`, `AlreadyExists`, `Invalid`, ...).
+    """
+
+    code = "ZM213"
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0, reason: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reason = reason
+
+
+class ForwardError(ConnectionFailedError):
+    """The way from this machine to a service in a cluster does not stand."""
+
+    code = "ZM214"
 
 
 class StoreError(ZenMlmdError):

@@ -40,7 +40,10 @@ VALUES = st.one_of(
     ),
     st.sampled_from(["mlmd-struct::", "mlmd-struct::AAAA", "zen_mlmd.run", "run/x", "\u202e", "a\nb"]),
     st.sampled_from([0, -1, 1, 2, 3, 7, 10**8, -(2**62), 2**62, 0.5, 1e300]),
-    st.binary(max_size=6).map(lambda data: {"bytes": base64.b64encode(data).decode(), "as_text": False}),
+    st.tuples(st.binary(max_size=6), st.booleans()).map(
+        lambda each: {"bytes": base64.b64encode(each[0]).decode(), "as_text": each[1]}
+    ),
+    st.just({"bytes": base64.b64encode(b"\xff\xfeA").decode(), "as_text": True}),
 )
 DAMAGES = st.lists(
     st.fixed_dictionaries(
@@ -256,14 +259,45 @@ def test_what_is_wrong_is_told_and_listed(originals: dict[str, Path], tmp_path: 
     assert [(row["where"], row["what"]) for row in json.loads(done.stdout)] == everything
 
 
+@pytest.mark.parametrize("service", ["sql", "native"])
+def test_text_that_is_no_utf8_is_shown_by_its_bytes(
+    service: str, originals: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged.db"
+    shutil.copy(originals["kfp_v2_two_runs"], path)
+    bytes_ = {"bytes": base64.b64encode(b"\xff\xfeA").decode(), "as_text": True}
+    artifact, row = json.loads(
+        _asked(path, "SELECT json_array(artifact_id, rowid) FROM ArtifactProperty WHERE string_value != ''")
+    )
+    before = int(_asked(path, f"SELECT COUNT(*) FROM ArtifactProperty WHERE rowid < {row}"))
+    damage(
+        path,
+        [
+            {"table": "Context", "row": 2, "action": "set", "column": 2, "value": bytes_},
+            {"table": "Artifact", "row": artifact - 1, "action": "set", "column": 2, "value": bytes_},
+            {"table": "ArtifactProperty", "row": before, "action": "set", "column": 4, "value": bytes_},
+            {"table": "ArtifactProperty", "row": before, "action": "set", "column": 1, "value": bytes_},
+        ],
+    )
+    shown = r"\xff\xfeA"
+    with zm.open_store(f"sqlite:///{path}?service={service}") as store:
+        assert shown in [run.name for run in store.runs]
+        found = store.get_artifact(artifact)
+        assert found.uri == shown
+        assert found.properties[shown] == shown
+        with store.record_run("churn") as run, run.step("load"):
+            pass
+        assert store.pipelines["churn"].latest_run.steps["load"].status == "completed"
+
+
 def _inputs_of(path: Path, execution: int) -> int:
     """Return which row of the table has a step's inputs."""
-    script = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1])\n"
-        "rows = c.execute('SELECT execution_id, name FROM ExecutionProperty ORDER BY rowid').fetchall()\n"
-        "print(rows.index((int(sys.argv[2]), 'inputs')))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path), str(execution)], capture_output=True, text=True, check=True
-    )
-    return int(done.stdout)
+    inputs = f"execution_id = {execution} AND name = 'inputs'"
+    before = f"rowid < (SELECT rowid FROM ExecutionProperty WHERE {inputs})"
+    return int(_asked(path, f"SELECT COUNT(*) FROM ExecutionProperty WHERE {before}"))
+
+
+def _asked(path: Path, query: str) -> str:
+    script = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
+    command = [sys.executable, "-c", script, str(path), query]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout

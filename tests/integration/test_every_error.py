@@ -232,6 +232,35 @@ def unknown_materializer(bench: Bench) -> None:
     bench.store().import_artifact(str(bench.folder / "rows.csv")).read()
 
 
+def in_cluster(bench: Bench, server: str) -> None:
+    """Ask a cluster for a Service."""
+    from tests.kubernetes.answering import write_kubeconfig
+    from zen_mlmd.cluster import asking, connect
+
+    cluster = connect(kubeconfig=str(write_kubeconfig(bench.folder / "config", server)))
+    with asking(cluster, "get", "Service", "metadata-grpc-service", "kubeflow"):
+        cluster.core.read_namespaced_service("metadata-grpc-service", "kubeflow")
+
+
+def no_such_service(bench: Bench) -> None:
+    from tests.kubernetes.answering import answering
+
+    with answering() as server:
+        server.status = 404
+        in_cluster(bench, server.url)
+
+
+def no_selector(bench: Bench) -> None:
+    from tests.kubernetes.answering import answering, write_kubeconfig
+    from zen_mlmd.cluster import connect
+    from zen_mlmd.cluster.pods import ready_pod
+
+    with answering() as server:
+        server.body = b'{"kind": "Service", "spec": {"ports": [{"port": 8080}]}}'
+        cluster = connect(kubeconfig=str(write_kubeconfig(bench.folder / "config", server.url)))
+        ready_pod(cluster, "kubeflow", "metadata-grpc-service", 8080)
+
+
 def pickled(bench: Bench) -> None:
     bench.made(point).read()
 
@@ -257,6 +286,9 @@ CASES: dict[type[ZenMlmdError], Case] = {
     errors.SchemaVersionError: older_schema,
     errors.ConnectionLostError: lost_connection,
     errors.LockTimeoutError: lock_timeout,
+    errors.ClusterUnreachableError: lambda bench: in_cluster(bench, f"http://127.0.0.1:{free_port()}"),
+    errors.ClusterObjectError: no_such_service,
+    errors.ForwardError: no_selector,
     errors.StoreError: lambda bench: bench.store().config.open_service().call("Frobnicate", None),
     errors.AlreadyExistsError: duplicate_artifact,
     errors.ContentionError: contention,

@@ -56,7 +56,7 @@ def damage(path: str, damages: list[dict[str, Any]]) -> list[list[Any]]:
                 columns = TABLES[table]
                 column = columns[each["column"] % len(columns)]
                 connection.execute(
-                    f"UPDATE {table} SET {column} = ? WHERE rowid = ?",
+                    f"UPDATE {table} SET {column} = {_place(each['value'])} WHERE rowid = ?",
                     (_value(each["value"]), row),
                 )
         except (sqlite3.IntegrityError, OverflowError):
@@ -83,9 +83,12 @@ def _value(given: Any) -> Any:
     """Return what a value stands for: bytes that are stored as text are base64 in a dict."""
     if not isinstance(given, dict):
         return given
-    data = base64.b64decode(given["bytes"])
-    # SQLite stores as text what is bound as text, whatever its bytes are.
-    return data.decode("utf-8", "surrogateescape") if given["as_text"] else data
+    return base64.b64decode(given["bytes"])
+
+
+def _place(given: Any) -> str:
+    """SQLite keeps bytes that are cast to text as they are, whatever they are."""
+    return "CAST(? AS TEXT)" if isinstance(given, dict) and given["as_text"] else "?"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.dialects.properties import from_property, text
+from zen_mlmd.dialects.properties import from_property, items, text
 from zen_mlmd.model import (
     Artifact,
     Event,
@@ -128,12 +128,12 @@ def status(execution: mlmd.Execution) -> Status:
 
 def custom_properties(node: Any) -> dict[str, Any]:
     """Return a node's custom properties as Python values."""
-    return {text(key): from_property(value) for key, value in node.custom_properties.items()}
+    return {key: from_property(value) for key, value in items(node, "custom_properties")}
 
 
 def declared_properties(node: Any) -> dict[str, Any]:
     """Return the properties that a node's type declares as Python values."""
-    return {text(key): from_property(value) for key, value in node.properties.items()}
+    return {key: from_property(value) for key, value in items(node, "properties")}
 
 
 def properties(node: Any) -> dict[str, Any]:
@@ -156,10 +156,9 @@ def flaws(node: Any, kind: Any = None) -> tuple[str, ...]:
     found = []
     if kind is not None and not kind.name:
         found.append(f"its type, {node.type_id}, is not there")
-    texts = [node.name, getattr(node, "uri", "")]
-    for properties_ in (node.properties, node.custom_properties):
-        for key, value in properties_.items():
-            texts += [key, value.string_value]
+    texts = [node.name, getattr(node, "uri", ""), *node.properties, *node.custom_properties]
+    for field in ("properties", "custom_properties"):
+        texts += [value.string_value for _, value in items(node, field)]
     if any(isinstance(each, bytes) for each in texts):
         found.append("it holds text that is no UTF-8")
     times = (node.create_time_since_epoch, node.last_update_time_since_epoch)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf import struct_pb2
+from google.protobuf import empty_pb2, struct_pb2, unknown_fields
 from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -73,6 +74,33 @@ def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
     `json_format` cannot serve: it refuses infinity and NaN.
     """
     return {text(key): _from_struct_value(value) for key, value in struct.fields.items()}
+
+
+def items(node: Any, field: str) -> list[tuple[str, mlmd.Value]]:
+    """Return the names and values of a node's properties.
+
+    Args:
+        node: An artifact, execution or context.
+        field: `properties` or `custom_properties`.
+    """
+    values = getattr(node, field)
+    try:
+        return list(values.items())
+    except UnicodeDecodeError:  # protobuf gives a name that is no UTF-8, and then does not find it
+        return list(_entries(node, field))
+
+
+def _entries(node: Any, field: str) -> Iterator[tuple[str, mlmd.Value]]:
+    number = node.DESCRIPTOR.fields_by_name[field].number
+    for found in _fields(node.SerializeToString()):
+        if found.field_number == number:
+            entry = {part.field_number: part.data for part in _fields(found.data)}  # a map's entry
+            yield text(entry.get(1, b"")), mlmd.Value.FromString(entry.get(2, b""))
+
+
+def _fields(data: bytes) -> Any:
+    """Return the fields of any message, from those that an empty one does not know."""
+    return unknown_fields.UnknownFieldSet(empty_pb2.Empty.FromString(data))
 
 
 def text(given: str | bytes) -> str:

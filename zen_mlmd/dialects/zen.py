@@ -5,7 +5,7 @@ JSON that any MLMD client can read (`zen_mlmd.values` says how exactness is kept
 
 | on | key | holds |
 |---|---|---|
-| run | `zen_mlmd.run` | pipeline, uid, started_at, environment, plan |
+| run | `zen_mlmd.run` | pipeline, uid, started_at, environment, plan, stack |
 | run | `zen_mlmd.parameters` | the run's parameters |
 | run | `zen_mlmd.end` | status, ended_at, failure |
 | run | `zen_mlmd.parameter.<name>`, `zen_mlmd.metric.<name>` | one logged later, each by itself |
@@ -24,7 +24,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.dialects import base, tfx
-from zen_mlmd.dialects.properties import to_property
+from zen_mlmd.dialects.properties import items, to_property
 from zen_mlmd.errors import InvalidValueError
 from zen_mlmd.model import Artifact, Failure, PipelineRun, Status, StepRun, WholeRun, from_millis
 from zen_mlmd.values import dumps, is_plain_text, loads
@@ -231,7 +231,7 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
     about, end = _bundle(context, _RUN), _bundle(context, _END)
     plain = tfx.run(context, pipeline or pipeline_of_run(context))
     parameters, metrics = dict(_bundle(context, _PARAMETERS)), {}
-    for key, value in context.custom_properties.items():
+    for key, value in items(context, "custom_properties"):
         if key.startswith(_PARAMETER):
             parameters[key.removeprefix(_PARAMETER)] = _loads(value.string_value)
         elif key.startswith(_METRIC):
@@ -246,6 +246,7 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
         metrics=metrics,
         plan={str(name): tuple(waits) for name, waits in plan.items()},
         environment=about.get("environment") or {},
+        stack=about.get("stack") or {},
         failure=_failure(end),
         started_at=_time(about, "started_at") or plain.started_at,
         ended_at=_time(end, "ended_at"),

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -28,7 +28,7 @@ from zen_mlmd.errors import (
 )
 from zen_mlmd.service.base import Refusal, error_from_code
 from zen_mlmd.service.lock import WriteLock
-from zen_mlmd.service.sql import refusals
+from zen_mlmd.service.sql import foreign_text, refusals
 from zen_mlmd.service.sql.schema import Schema
 from zen_mlmd.service.sql.session import Catalog, Session
 
@@ -111,10 +111,12 @@ class Database:
             work: Takes a connection and the location.
             writes: Whether it may write.
         """
+        lock = self._write_lock if writes else None
         try:
-            lock = self._write_lock if writes else None
-            with lock or nullcontext(), self._connection(writes=writes) as connection:
-                return work(connection, self.location)
+            with lock or nullcontext():
+                while True:
+                    with suppress(foreign_text.MetError), self._connection(writes=writes) as connection:
+                        return work(connection, self.location)
         except sa.exc.DBAPIError as error:
             found = refusals.explain(error, self.location)
         finally:
@@ -130,7 +132,9 @@ class Database:
         while True:
             try:
                 return self._attempt(work, writes=writes)
-            except ContentionError:  # noqa: PERF203 - nothing beside a transaction
+            except foreign_text.MetError:  # noqa: PERF203 - nothing beside a transaction
+                continue
+            except ContentionError:
                 pause = random.uniform(0.5, 1.0) * delay  # noqa: S311 - to part two writers
                 if time.monotonic() + pause > deadline:
                     raise
@@ -179,7 +183,8 @@ class Database:
         engine, pool = self._opened()
         connection = engine.connect()
         try:
-            yield connection.execution_options(zen_mlmd_writes=writes)
+            with foreign_text.noticed(connection):
+                yield connection.execution_options(zen_mlmd_writes=writes)
         finally:
             try:
                 connection.rollback()  # if it is still in a transaction

@@ -1,19 +1,24 @@
-"""Text in MySQL that was not written as ml-metadata writes it.
+r"""Text that was not written as ml-metadata writes it.
 
-ml-metadata tells the server that its UTF-8 is latin1, and asks for latin1 back. What another client wrote as
+To MySQL ml-metadata says that its UTF-8 is latin1, and asks for latin1 back. What another client wrote as
 what it is (by hand, say) comes back as bytes that are no UTF-8, with question marks for letters that latin1
 has not: ml-metadata fails on it, and so does every list that has it. Once such a text was met, this process
 asks for all text as UTF-8 instead, undoes what ml-metadata did where it did it, and takes the rest as it is.
+
+SQLite keeps whatever bytes it was given for a text. Where they are no UTF-8, Python's sqlite3 gives no row at
+all; a connection that met such a text shows those bytes as `\xff`, as is done with ml-metadata's answers.
 """
 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from typing_extensions import Buffer
 
 _CODEC: Final = "zen_mlmd_mysql_text"
@@ -69,6 +74,39 @@ def decode(data: Buffer, errors: str = "strict") -> tuple[str, int]:
         return codecs.charmap_encode(text, "strict", _BYTES)[0].decode("utf-8"), length
     except UnicodeError:
         return text, length
+
+
+class MetError(Exception):
+    """A connection to SQLite met a text that is no UTF-8, and takes such from now on: ask again."""
+
+
+@contextmanager
+def noticed(connection: Connection) -> Iterator[None]:
+    """Let a connection that meets such a text in SQLite take it the next time.
+
+    Not from the start: to decode each text by a function of Python's costs a reader a third more.
+
+    Raises:
+        MetError: It met one.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if connection.dialect.name != "sqlite" or not str(error.orig).startswith(_NO_UTF8):
+            raise
+        driver: Any = connection.connection.driver_connection
+        driver.text_factory = _shown
+    else:
+        return
+    raise MetError
+
+
+# Of CPython's sqlite3 (Modules/_sqlite/cursor.c): an OperationalError without any other mark.
+_NO_UTF8: Final = "Could not decode to UTF-8"
+
+
+def _shown(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
 
 
 codecs.register(
