@@ -33,7 +33,7 @@ _TO_SEE_TO, _NOT_EXAMINED = 1, 3
 @click.option("--quick", is_flag=True, help="Leave out what reads tables.")
 @yes_option
 def doctor(where: str | None, output: str, *, fix: bool, quick: bool, yes: bool) -> int:
-    """Look over a store, say what is wrong and what to do about it, and mend it.
+    """Look over a store, say what is wrong, and mend it.
 
     STORE is its name, its URL, or a SQLite file's path; by default the active one.
 
