@@ -167,9 +167,7 @@ def _integer(recorded: Mapping[str, Any], key: str, warnings: list[str]) -> int 
     if value is None or value == "":
         return None
     number = None
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        number = int(value)
-    elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value)):
         number = int(value)
     if number is not None and -(2**63) <= number < 2**63:  # as MLMD's ids are
         return number
