@@ -22,7 +22,7 @@ what to do next. No message holds a password, a token or the contents of an arti
      │    ├── SchemaVersionError             ZM209  an MLMD schema this ml-metadata does not open
      │    ├── ConnectionLostError            ZM210  it was there, and went away in a call
      │    ├── LockTimeoutError               ZM211  another writer keeps the SQLite file
-     │    ├── ClusterUnreachableError        ZM212  a cluster's API server does not answer, or does not know us
+     │    ├── ClusterUnreachableError        ZM212  an API server does not answer, or does not know us
      │    └── ClusterObjectError             ZM213  it refuses something: no such object, forbidden, invalid
      ├── StoreError                          ZM300  the store refused a request (`.mlmd_code`)
      │    ├── AlreadyExistsError             ZM301

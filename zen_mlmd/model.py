@@ -230,6 +230,8 @@ class PipelineRun:
         warnings: What is wrong with its row, a sentence each.
         plan: The planned steps and, for each, the steps it waits for; empty if not recorded.
         environment: git_commit, git_dirty, python, zen_mlmd, ml_metadata, user, host, ...
+        stack: The stack's `name`, and `name` and `flavor` of its `metadata_store`, `artifact_store` and
+            `orchestrator`; empty if not recorded.
     """
 
     id: int
@@ -244,6 +246,7 @@ class PipelineRun:
     metrics: Mapping[str, float] = field(default_factory=dict)
     plan: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    stack: Mapping[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -110,10 +110,11 @@ class Store:
         parameters: Mapping[str, Any] | None = None,
         properties: Mapping[str, Any] | None = None,
         plan: Mapping[str, Iterable[str]] | None = None,
+        stack: Mapping[str, Any] | None = None,
     ) -> RunRecorder:
         """Record that a run of a pipeline has begun; see `Recorder.begin_run`."""
         return self._recorder.begin_run(
-            pipeline, name=name, parameters=parameters, properties=properties, plan=plan
+            pipeline, name=name, parameters=parameters, properties=properties, plan=plan, stack=stack
         )
 
     def join_run(self, name: str) -> RunRecorder:

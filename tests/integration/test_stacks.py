@@ -80,6 +80,12 @@ def runs(machine: Machine, **env: str) -> list[str]:
     return [row["pipeline"] for row in rows]
 
 
+def tables_with(text: str, mariadb: MariaDb, database: str) -> list[str]:
+    """Return the tables of a database in which a text stands."""
+    tables = [name for (name,) in mariadb.sql(f"SHOW TABLES FROM {database}")]
+    return [name for name in tables if text in str(mariadb.sql(f"SELECT * FROM {database}.`{name}`"))]
+
+
 @pytest.mark.mysql
 def test_a_pipeline_moves_from_sqlite_to_mysql_by_one_command(
     laptop: Machine, mariadb: MariaDb, tmp_path: Path
@@ -101,6 +107,15 @@ def test_a_pipeline_moves_from_sqlite_to_mysql_by_one_command(
     assert json.loads(laptop.run("artifacts", "list", "-o", "json"))[0]["uri"].startswith(
         f"{tmp_path}/shared/"
     )
+    shown = json.loads(laptop.run("runs", "show", "adding/latest", "-o", "json"))
+    assert shown["stack"] == {
+        "name": "prod",
+        "metadata_store": {"name": "prod", "flavor": "mysql"},
+        "artifact_store": {"name": "shared", "flavor": "local"},
+        "orchestrator": {"name": "default", "flavor": "local"},
+    }
+    assert "ContextProperty" in tables_with("adding", mariadb, database)
+    assert tables_with(mariadb.password, mariadb, database) == []
     # Each store has what was recorded while it was the active one, under its name too.
     assert runs(laptop, ZEN_MLMD_STACK="default") == runs(laptop, ZEN_MLMD_STORE="default") == ["adding"]
     laptop.python("adding.py", ZEN_MLMD_STACK="default")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from zen_mlmd.cli import lifecycle
 from zen_mlmd.cli.components import add_commands
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_rows
@@ -31,6 +32,8 @@ def metadata_store() -> None:
 
 add_commands(metadata_store, "metadata_store")
 metadata_store.add_command(migrate)
+for command in (lifecycle.up, lifecycle.down, lifecycle.status, lifecycle.logs):
+    metadata_store.add_command(command)
 
 
 @click.group()

@@ -109,6 +109,7 @@ def show_run(run: str, output: str, include_groups: bool) -> None:
         about = {
             **found.to_dict(),
             "environment": dict(found.environment),
+            "stack": dict(found.stack),
             "failure": _failure(found),
             "warnings": len(found.warnings) or None,
         }

@@ -5,7 +5,7 @@ JSON that any MLMD client can read (`zen_mlmd.values` says how exactness is kept
 
 | on | key | holds |
 |---|---|---|
-| run | `zen_mlmd.run` | pipeline, uid, started_at, environment, plan |
+| run | `zen_mlmd.run` | pipeline, uid, started_at, environment, plan, stack |
 | run | `zen_mlmd.parameters` | the run's parameters |
 | run | `zen_mlmd.end` | status, ended_at, failure |
 | run | `zen_mlmd.parameter.<name>`, `zen_mlmd.metric.<name>` | one logged later, each by itself |
@@ -246,6 +246,7 @@ def run(context: mlmd.Context, pipeline: str) -> PipelineRun:
         metrics=metrics,
         plan={str(name): tuple(waits) for name, waits in plan.items()},
         environment=about.get("environment") or {},
+        stack=about.get("stack") or {},
         failure=_failure(end),
         started_at=_time(about, "started_at") or plain.started_at,
         ended_at=_time(end, "ended_at"),

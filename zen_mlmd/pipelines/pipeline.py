@@ -15,7 +15,8 @@ from zen_mlmd.pipelines.draft import Draft, Handle, Node, draft, kept
 from zen_mlmd.pipelines.functions import check_function
 from zen_mlmd.pipelines.runner import LocalRunner
 from zen_mlmd.reading.runs import PipelineRunView
-from zen_mlmd.stack import active_artifacts, active_max_parallel
+from zen_mlmd.stack import ActiveStack, active_artifacts, active_max_parallel
+from zen_mlmd.stack.words import Kind
 from zen_mlmd.store import Store, open_store
 
 
@@ -131,6 +132,7 @@ class Pipeline:
             name=options.name,
             parameters=parameters,
             plan={node.name: node.waits_for for node in nodes},
+            stack=self._stack(store),
         )
         with run:
             LocalRunner(
@@ -142,6 +144,15 @@ class Pipeline:
                 max_parallel=options.max_parallel or active_max_parallel(),
             ).run_all(nodes)
         return store.get_run(run.name)
+
+    def _stack(self, store: Store) -> dict[str, Any]:
+        options = self.run_options
+        others: dict[Kind, str] = {}
+        if options.store is not None:
+            others["metadata_store"] = store.config.flavor
+        if options.artifacts is not None:
+            others["artifact_store"] = "remote" if "://" in str(options.artifacts) else "local"
+        return ActiveStack().recorded(others)
 
     def _parameters(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """Return the parameters as they are before the function sees them."""

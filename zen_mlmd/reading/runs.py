@@ -67,6 +67,7 @@ class PipelineRunView(RecordView[PipelineRun]):
         "properties": KEYS,
         "metrics": KEYS,
         "environment": KEYS,
+        "stack": KEYS,
     }
     COLUMNS: ClassVar[Sequence[str]] = (
         "id",
@@ -159,6 +160,11 @@ class PipelineRunView(RecordView[PipelineRun]):
     def environment(self) -> Mapping[str, Any]:
         """git_commit, python, zen_mlmd, ml_metadata, user, host, ...; empty if not recorded."""
         return self.record.environment
+
+    @property
+    def stack(self) -> Mapping[str, Any]:
+        """Its stack's name, and its components' names and flavors; empty if not recorded."""
+        return self.record.stack
 
     @property
     def git_commit(self) -> str | None:

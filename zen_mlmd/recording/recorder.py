@@ -47,6 +47,7 @@ class Recorder:
         parameters: Mapping[str, Any] | None = None,
         properties: Mapping[str, Any] | None = None,
         plan: Mapping[str, Iterable[str]] | None = None,
+        stack: Mapping[str, Any] | None = None,
     ) -> RunRecorder:
         """Record that a run of a pipeline has begun.
 
@@ -56,6 +57,7 @@ class Recorder:
             parameters: Kept exactly, with their Python types.
             properties: Further facts, each readable by other MLMD clients under its own name.
             plan: The steps that are to run and, for each, those that it waits for.
+            stack: What it runs on: see `PipelineRun`.
 
         Raises:
             RunExistsError: The name is taken.
@@ -72,6 +74,7 @@ class Recorder:
             "started_at": now_ms(),
             "environment": capture_environment(),
             "plan": plan_of(plan),
+            **({"stack": dict(stack)} if stack else {}),
         }
         context = mlmd.Context(name=name)
         zen.write_run(context, about=about, parameters=parameters or {}, properties=properties or {})

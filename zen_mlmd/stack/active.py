@@ -14,6 +14,7 @@ ZEN_MLMD_<COMPONENT>_<FIELD>        a setting: ZEN_MLMD_STORE_PASSWORD, ZEN_MLMD
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +90,7 @@ class ActiveStack:
         Raises:
             ConfigError: It, or a setting of it, is missing or wrong; or what it refers to is not there.
         """
-        variable = VARIABLES[kind]
-        given = os.environ.get(variable)
-        components = Components(self.settings, kind)
-        if not given:
-            return self.resolve_named(components.get(self.stack.component(kind)), f"stack {self.name!r}")
-        component = components.find(given) if is_name(given) else None
-        return self.resolve_named(component or _of_text(kind, given), variable)
+        return self.resolve_named(*self._in_force(kind))
 
     def resolve_named(self, component: Component, source: str = "argument") -> Resolved:
         """Return a component with what its settings refer to.
@@ -119,6 +114,28 @@ class ActiveStack:
             for key, (value, origin) in values.items()
         )
         return Resolved(component.kind, component.name, config.flavor, source, made, shown)
+
+    def _in_force(self, kind: Kind) -> tuple[Component, str]:
+        """Return a component, and what says that it is the one."""
+        variable = VARIABLES[kind]
+        given = os.environ.get(variable)
+        components = Components(self.settings, kind)
+        if not given:
+            return components.get(self.stack.component(kind)), f"stack {self.name!r}"
+        component = components.find(given) if is_name(given) else None
+        return component or _of_text(kind, given), variable
+
+    def recorded(self, others: Mapping[Kind, str]) -> dict[str, Any]:
+        """Return what a run notes of its stack: names and flavors. Any setting may hold a secret.
+
+        Args:
+            others: The flavor of each component that an argument put in the place of the stack's.
+        """
+        found: dict[str, Any] = {"name": self.name}
+        for kind in KINDS:
+            component = Component(kind, "", others[kind], {}) if kind in others else self._in_force(kind)[0]
+            found[kind] = {"name": component.name, "flavor": component.flavor}
+        return found
 
     def describe(self) -> list[Resolved]:
         """Return all components in force."""
