@@ -23,7 +23,8 @@ what to do next. No message holds a password, a token or the contents of an arti
      │    ├── ConnectionLostError            ZM210  it was there, and went away in a call
      │    ├── LockTimeoutError               ZM211  another writer keeps the SQLite file
      │    ├── ClusterUnreachableError        ZM212  an API server does not answer, or does not know us
-     │    └── ClusterObjectError             ZM213  it refuses something: no such object, forbidden, invalid
+     │    ├── ClusterObjectError             ZM213  it refuses something: no such object, forbidden, invalid
+     │    └── DeploymentError                ZM215  what is to run in a cluster does not come up, or cannot
      ├── StoreError                          ZM300  the store refused a request (`.mlmd_code`)
      │    ├── AlreadyExistsError             ZM301
      │    ├── ContentionError                ZM302  a deadlock or a busy file, after all retries
@@ -212,6 +213,12 @@ class ClusterObjectError(ConnectionFailedError):
         super().__init__(message, hint=hint)
         self.status = status
         self.reason = reason
+
+
+class DeploymentError(ConnectionFailedError):
+    """What a store runs in a cluster does not come up, or something of others stands in its way."""
+
+    code = "ZM215"
 
 
 class StoreError(ZenMlmdError):

@@ -99,10 +99,7 @@ class Objects:
 
     def wait_gone(self, found: Object, *, until: float) -> bool:
         """Wait until an object that was deleted is no more; False if it still is at `until` (monotonic)."""
-        for _ in polls(until):
-            if not self._is_there(found["kind"], found["metadata"]):
-                return True
-        return False
+        return any(not self._is_there(found["kind"], found["metadata"]) for _ in polls(until))
 
     def log(self, pod: str, *, tail: int | None = None, previous: bool = False) -> str:
         """Return what a pod's container has written, or its predecessor that ended."""
@@ -164,8 +161,10 @@ def _listable(cluster: Cluster) -> Iterator[tuple[str, str, list[tuple[str, str]
     for group in groups:
         version = group.preferred_version.version
         with asking(cluster, "get", "APIResourceList", group.preferred_version.group_version):
-            yield group.name, version, _names(
-                CustomObjectsApi(cluster.client).get_api_resources(group.name, version)
+            yield (
+                group.name,
+                version,
+                _names(CustomObjectsApi(cluster.client).get_api_resources(group.name, version)),
             )
 
 
@@ -177,7 +176,9 @@ def _names(resources: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _items(cluster: Cluster, group: str, version: str, namespace: str, names: tuple[str, str]) -> list[Object]:
+def _items(
+    cluster: Cluster, group: str, version: str, namespace: str, names: tuple[str, str]
+) -> list[Object]:
     from kubernetes.client import CustomObjectsApi
 
     plural, kind = names
@@ -201,4 +202,3 @@ def polls(until: float) -> Iterator[float]:
             return
         time.sleep(min(pause_s, max(left_s, 0.0)))
         pause_s = min(pause_s * _SLOWER, _LONGEST_POLL_S)
-

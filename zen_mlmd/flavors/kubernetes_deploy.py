@@ -11,9 +11,9 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
-from zen_mlmd.cluster.api import FORBIDDEN
+from zen_mlmd.cluster.api import CONFLICT, FORBIDDEN
 from zen_mlmd.cluster.objects import Object, Objects, polls
 from zen_mlmd.errors import (
     ClusterObjectError,
@@ -35,7 +35,9 @@ from zen_mlmd.flavors.kubernetes_objects import (
 from zen_mlmd.flavors.kubernetes_reasons import is_ready, trouble_of
 from zen_mlmd.flavors.kubernetes_remove import TAKE_BACK_S, remove
 
-Progress = Callable[[str], object]
+Progress: TypeAlias = Callable[[str], object]
+Replaced: TypeAlias = tuple[Object, Object]
+"""An object as it was before, and as it was to be."""
 
 _UNAUTHORIZED: Final = 401
 _PASSWORD_BYTES: Final = 24
@@ -59,7 +61,7 @@ def deploy(
         then: Done once the pod is ready; if it fails, all fails.
 
     Raises:
-        DeploymentError: Something stands in the way, or the pod does not come; it says at which object and why.
+        DeploymentError: Something stands in the way, or the pod does not come: which object, and why.
         ClusterObjectError: The API server refuses something.
         ClusterUnreachableError: It does not answer.
     """
@@ -80,8 +82,7 @@ def deploy(
                 _create(objects, want, run)
             elif change is not None:
                 progress(f"changing {_named(want)}")
-                replaced.append(have)
-                objects.replace(change)
+                _replace(objects, workload, have, want, replaced)
         _wait_ready(objects, workload, ready_timeout_s, passwords_in(objects, workload), progress)
         then()
 
@@ -128,10 +129,37 @@ def _create(objects: Objects, want: Object, run: str) -> None:
     except ConnectionFailedError as error:
         if isinstance(error, ClusterObjectError) and error.reason != "AlreadyExists":
             raise
-        # An answer that was lost; or a proxy sent the request twice, and this is the second's.
-        found = objects.find(want["kind"], want["metadata"]["name"])
-        if found is None or annotation(found, RUN) != run:
+        # The answer was lost, or comes yet, for the API server goes on when nobody waits any more. Or a proxy
+        # sent the request twice, and this answer is the second's.
+        answered = isinstance(error, ClusterObjectError) or error.status
+        for _ in polls(time.monotonic() + (0.0 if answered else objects.cluster.timeout_s)):
+            found = objects.find(want["kind"], want["metadata"]["name"])
+            if found is not None and annotation(found, RUN) == run:
+                return
+        raise
+
+
+def _replace(
+    objects: Objects, workload: Workload, have: Object, want: Object, replaced: list[Replaced]
+) -> None:
+    """Change an object; anew from what it is by then if it changed meanwhile, as by a controller's status."""
+    now, change = have, _change(workload, have, want)
+    for last in (False, False, False, False, True):
+        if change is None:
+            return
+        try:
+            objects.replace(change)
+        except ClusterObjectError as error:
+            if error.status != CONFLICT or last:
+                raise
+            now = objects.get(have["kind"], have["metadata"]["name"])
+            change = _change(workload, now, want)
+            continue
+        except BaseException:
+            replaced.append((have, change))  # perhaps
             raise
+        replaced.append((have, change))
+        return
 
 
 def _refuse_lost_password(workload: Workload, found: list[Object | None]) -> None:
@@ -140,7 +168,7 @@ def _refuse_lost_password(workload: Workload, found: list[Object | None]) -> Non
         raise DeploymentError(
             f"Secret {workload.namespace}/{workload.name}: it is gone, and PersistentVolumeClaim"
             f" {workload.claim} is there, whose data only its password opens",
-            hint="restore the Secret from a backup; or let `zen-mlmd metadata-store down --purge` delete the data",
+            hint="restore the Secret from a backup; `zen-mlmd metadata-store down --purge` deletes the data",
         )
 
 
@@ -154,8 +182,8 @@ def _change(workload: Workload, have: Object, want: Object) -> Object | None:
         raise _being_deleted(have)
     if not is_ours(have, workload):
         raise DeploymentError(
-            f"{have['kind']} {workload.namespace}/{have['metadata']['name']}: it is there already, and no `up`"
-            f" of the deployment {workload.deployment} made it; it was not touched",
+            f"{have['kind']} {workload.namespace}/{have['metadata']['name']}: it is there already, and no"
+            f" `up` of the deployment {workload.deployment} made it; it was not touched",
             hint="give the store another `deployment` or `namespace`",
         )
     return _CHANGES[have["kind"]](have, want)
@@ -282,25 +310,25 @@ def _is_current(objects: Objects, workload: Workload) -> bool:
 @contextmanager
 def _all_or_nothing(
     objects: Objects, workload: Workload, run: str, progress: Progress
-) -> Iterator[list[Object]]:
+) -> Iterator[list[Replaced]]:
     """Take back what a run made, and put back what it replaced, if it fails or is interrupted.
 
     Yields:
-        To be filled with what is replaced, as it was before.
+        To be filled with what is replaced.
     """
-    replaced: list[Object] = []
+    replaced: list[Replaced] = []
     try:
         yield replaced
     except BaseException as error:
         progress("it failed: taking back what was made")
-        left = _put_back(objects, replaced)
+        until = time.monotonic() + TAKE_BACK_S
+        left = _put_back(objects, replaced, until=until)
         left += remove(
             objects,
             workload,
             lambda found: annotation(found, RUN) == run,
             with_data=True,
-            with_namespace=True,
-            until=time.monotonic() + TAKE_BACK_S,
+            until=until,
         )
         if left:
             text = f"could not be taken back: {'; '.join(left)}"
@@ -310,18 +338,32 @@ def _all_or_nothing(
         raise
 
 
-def _put_back(objects: Objects, replaced: list[Object]) -> list[str]:
-    """Replace what was replaced by what was there before; return what could not be."""
+def _put_back(objects: Objects, replaced: list[Replaced], *, until: float) -> list[str]:
+    """Give objects the settings that they had before; return what could not be put back."""
     left = []
-    for before in reversed(replaced):
-        if before["kind"] == "PersistentVolumeClaim":
-            left.append(f"{_named(before)} is larger than before")  # none gets smaller
-            continue
-        try:
-            now = objects.get(before["kind"], before["metadata"]["name"])
-            metadata = {**now["metadata"], "annotations": before["metadata"]["annotations"]}
-            if now["spec"] != before["spec"]:
-                objects.replace({**now, "metadata": metadata, "spec": before["spec"]})
-        except ConnectionFailedError as error:
-            left.append(f"{_named(before)} ({error.message})")
+    for before, change in reversed(replaced):
+        why = ""
+        for _ in polls(until):
+            try:
+                why = _put_one_back(objects, before, change)
+                break
+            except ClusterObjectError as error:
+                why = error.message
+                if error.status != CONFLICT:
+                    break
+            except ClusterUnreachableError as error:
+                why = error.message
+        if why:
+            left.append(f"{_named(before)} ({why})")
     return left
+
+
+def _put_one_back(objects: Objects, before: Object, change: Object) -> str:
+    now = objects.get(before["kind"], before["metadata"]["name"])
+    if now["spec"] == before["spec"] or annotation(now, SPEC) != annotation(change, SPEC):
+        return ""  # it was not changed, or by others since
+    if now["kind"] == "PersistentVolumeClaim":
+        return f"it has {storage_of(now)} now, and no claim gets smaller"
+    metadata = {**now["metadata"], "annotations": before["metadata"]["annotations"]}
+    objects.replace({**now, "metadata": metadata, "spec": before["spec"]})
+    return ""

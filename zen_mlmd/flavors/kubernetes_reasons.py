@@ -24,7 +24,9 @@ _HINTS: Final = {
 }
 """What a container waits for that will not pass by itself; the kubelet has tried before it says so."""
 
-_CLAIM: Final = "check the store's `storage_class` and `storage`; `kubectl get storageclass` lists what there is"
+_CLAIM: Final = (
+    "check the store's `storage_class` and `storage`; `kubectl get storageclass` lists what there is"
+)
 _QUOTA: Final = "ask for less (`cpu`, `memory` and their limits), or have the namespace's quota raised"
 _SCHEDULE: Final = "the cluster has no room for it, or its nodes are closed to it; or ask for less"
 _SLOW: Final = "give it more time with `ready_timeout_s`, or read `zen-mlmd metadata-store logs`"
@@ -56,8 +58,15 @@ def trouble_of(objects: Objects, workload: Workload, *, secrets: Collection[str]
         secrets: Texts that are blotted out of what containers wrote.
     """
     pod = objects.find("Pod", workload.pod)
+    owner = objects.find("StatefulSet", workload.name)
+    if owner is None:
+        where = f"StatefulSet {workload.name}"
+        return Trouble(where, "it is gone: somebody deleted it meanwhile", "bring it up again", final=True)
     if pod is None:
-        return _no_pod(objects, workload)
+        return _no_pod(objects, owner)
+    owners = pod["metadata"].get("ownerReferences") or []
+    if owner["metadata"]["uid"] not in {each["uid"] for each in owners}:
+        return _others_pod(pod, owner)
     for status in _containers(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _HINTS:
@@ -82,12 +91,21 @@ def blotted(text: str, secrets: Collection[str]) -> str:
     return text
 
 
-def _no_pod(objects: Objects, workload: Workload) -> Trouble:
-    where = f"StatefulSet {workload.name}"
-    found = objects.find("StatefulSet", workload.name)
-    if found is None:
-        return Trouble(where, "it is gone: somebody deleted it meanwhile", "bring it up again", final=True)
-    for event in _warnings(objects, found):
+def _others_pod(pod: Object, owner: Object) -> Trouble:
+    where = f"Pod {pod['metadata']['name']}"
+    if "deletionTimestamp" in pod["metadata"]:
+        return Trouble(where, "its predecessor of the same name is still ending", _SLOW)
+    return Trouble(
+        where,
+        f"it is there already, and not of StatefulSet {owner['metadata']['name']}; it was not touched",
+        "give the store another `deployment` or `namespace`",
+        final=True,
+    )
+
+
+def _no_pod(objects: Objects, owner: Object) -> Trouble:
+    where = f"StatefulSet {owner['metadata']['name']}"
+    for event in _warnings(objects, owner):
         if event.get("reason") == "FailedCreate":
             return Trouble(where, _one_line(event), _QUOTA, final=True)
     return Trouble(where, "it has made no pod yet", _SLOW)

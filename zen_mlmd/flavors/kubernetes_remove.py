@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from zen_mlmd.cluster.api import FORBIDDEN
 from zen_mlmd.cluster.objects import Object, Objects, contents, polls
-from zen_mlmd.errors import ClusterObjectError, ClusterUnreachableError, ConnectionFailedError
+from zen_mlmd.errors import ClusterObjectError, ClusterUnreachableError
 from zen_mlmd.flavors.kubernetes_objects import Workload, is_ours
 
 TAKE_BACK_S: Final = 90.0
 """How long a failed `up` may take to clean up; a pod alone is given 60 s to end."""
+
+_LONGEST: Final = 300
 
 
 def remove(
@@ -21,7 +23,6 @@ def remove(
     which: Callable[[Object], bool] = lambda _: True,
     *,
     with_data: bool,
-    with_namespace: bool,
     until: float,
     progress: Callable[[str], object] = lambda _: None,
 ) -> list[str]:
@@ -31,69 +32,61 @@ def remove(
         objects: Where they are.
         workload: What was deployed.
         which: Only objects that it is true of.
-        with_data: The claim and the Secret, too.
-        with_namespace: The namespace, too, if it is of ours and nothing else is in it.
+        with_data: The claim and the Secret, too; and the namespace, if it is ours and nothing else is in it.
         until: When to give up, as `time.monotonic` counts.
         progress: Told in one line what is done next.
 
     Returns:
         What is left, and why, each in one line; what is not ours is left without a word.
     """
+    removal = _Removal(objects, workload, which, until, progress)
     names = [("StatefulSet", workload.name), ("Service", workload.name)]
     if with_data:
         names += [("PersistentVolumeClaim", workload.claim), ("Secret", workload.name)]
-    left = []
-    for kind, name in names:
-        why = _remove(objects, workload, kind, name, which, until, progress)
-        if why:
-            left.append(f"{kind} {name} ({why})")
-    if with_namespace and not left:
-        why = _remove(objects, workload, "Namespace", workload.namespace, which, until, progress)
-        if why:
-            left.append(f"Namespace {workload.namespace} ({why})")
-    return left
+    tried = [(kind, name, removal.take(kind, name)) for kind, name in names]
+    if with_data and not any(why for *_, why in tried):
+        tried.append(("Namespace", workload.namespace, removal.take("Namespace", workload.namespace)))
+    return [f"{kind} {name} ({why})" for kind, name, why in tried if why]
 
 
-def _remove(
-    objects: Objects,
-    workload: Workload,
-    kind: str,
-    name: str,
-    which: Callable[[Object], bool],
-    until: float,
-    progress: Callable[[str], object],
-) -> str:
-    """Delete one object, trying again while the API server does not answer; return why it is still there."""
-    why = ""
-    for left_s in polls(until):
+@dataclass(frozen=True)
+class _Removal:
+    objects: Objects
+    workload: Workload
+    which: Callable[[Object], bool]
+    until: float
+    progress: Callable[[str], object]
+
+    def take(self, kind: str, name: str) -> str:
+        """Delete an object, again while the API server does not answer; return why it is there, if it is."""
+        why = ""
+        for _ in polls(self.until):
+            try:
+                return self._taken(kind, name)
+            except ClusterUnreachableError as error:  # noqa: PERF203 - it is to be tried again
+                why = error.message
+            except ClusterObjectError as error:
+                return error.message
+        return why
+
+    def _taken(self, kind: str, name: str) -> str:
+        found = self._find(kind, name)
+        if found is None or not is_ours(found, self.workload) or not self.which(found):
+            return ""
+        if kind == "Namespace":
+            others = ", ".join(f"{each} {name}" for each, name in contents(self.objects))
+            if others:
+                return f"others are in it: {others[:_LONGEST]}"
+        if "deletionTimestamp" not in found["metadata"]:
+            self.progress(f"deleting {kind} {name}")
+            self.objects.delete(found)
+        gone = self.objects.wait_gone(found, until=self.until)
+        return "" if gone else "it is marked as deleted, and still there"
+
+    def _find(self, kind: str, name: str) -> Object | None:
         try:
-            found = objects.find(kind, name)
-            if found is None or not is_ours(found, workload) or not which(found):
-                return ""
-            if kind == "Namespace":
-                others = ", ".join(f"{kind} {name}" for kind, name in contents(objects))
-                if others:
-                    return f"others are in it: {others[:300]}"
-            if "deletionTimestamp" not in found["metadata"]:
-                progress(f"deleting {kind} {name}")
-                objects.delete(found)
-            if objects.wait_gone(found, until=until):
-                return ""
-            why = "it is marked as deleted, and still there"
-        except ClusterUnreachableError as error:
-            why = error.message
+            return self.objects.find(kind, name)
         except ClusterObjectError as error:
-            if kind == "Namespace" and error.status == FORBIDDEN and found is None:
-                return ""
-            return error.message
-        if left_s <= 0:
-            break
-    return why
-
-
-def deadline(timeout_s: float) -> float:
-    """Return when `timeout_s` is over, as `time.monotonic` counts."""
-    return time.monotonic() + timeout_s
-
-
-__all__ = ["TAKE_BACK_S", "ConnectionFailedError", "deadline", "remove"]
+            if kind == "Namespace" and error.status == FORBIDDEN:
+                return None  # who may only see into it has not made it
+            raise
