@@ -101,9 +101,11 @@ class Objects:
         """Wait until an object that was deleted is no more; False if it still is at `until` (monotonic)."""
         return any(not self._is_there(found["kind"], found["metadata"]) for _ in polls(until))
 
-    def log(self, pod: str, *, tail: int | None = None, previous: bool = False) -> str:
-        """Return what a pod's container has written, or its predecessor that ended."""
-        arguments: dict[str, Any] = {"previous": previous}
+    def log(
+        self, pod: str, *, tail: int | None = None, previous: bool = False, timestamps: bool = False
+    ) -> str:
+        """Return what a pod's container has written, or its predecessor; with times if asked."""
+        arguments: dict[str, Any] = {"previous": previous, "timestamps": timestamps}
         if tail is not None:
             arguments["tail_lines"] = tail
         with asking(self.cluster, "get", "pods/log", pod, self.namespace):

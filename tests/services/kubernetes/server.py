@@ -135,6 +135,8 @@ class Handler(BaseHTTPRequestHandler):
     def _log(self, namespace: str, name: str, query: dict[str, str]) -> str:
         self.fake.objects.get("pods", namespace, name)
         lines = self.fake.controllers.log(namespace, name).splitlines(keepends=True)
+        if query.get("timestamps") in ("true", "True"):
+            lines = [f"2026-01-01T00:00:00.{place:09d}Z {line}" for place, line in enumerate(lines)]
         return "".join(lines[-int(query.get("tailLines", len(lines) or 1)) :])
 
     def _forward(self, namespace: str, name: str) -> None:
