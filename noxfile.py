@@ -8,7 +8,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "layers", "tests", "minimal"]
+nox.options.sessions = ["lint", "types", "layers", "tests", "example", "minimal"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 # ml-metadata 1.17.1 has wheels for 3.10 and 3.11; newer Pythons need its 1.21.0, and glibc 2.39.
@@ -55,6 +55,13 @@ def tests(session: nox.Session) -> None:
         without = ["-m", "not slow and not mysql and not postgresql"]
         without += ["--ignore=tests/server", "--ignore-glob=*_facts.py"]
         session.run("pytest", *PARALLEL, *without, *session.posargs)
+
+
+@nox.session(python="3.11")
+def example(session: nox.Session) -> None:
+    """The package with a flavor of its own, installed as its author would, against the shipped contract."""
+    session.install(".[testing]", "./examples/team-flavor")
+    session.run("pytest", "examples/team-flavor", *session.posargs)
 
 
 @nox.session(python="3.11", default=False)

@@ -24,6 +24,7 @@ what to do next. No message holds a password, a token or the contents of an arti
      │    ├── LockTimeoutError               ZM211  another writer keeps the SQLite file
      │    ├── ClusterUnreachableError        ZM212  an API server does not answer, or does not know us
      │    ├── ClusterObjectError             ZM213  it refuses something: no such object, forbidden, invalid
+     │    ├── ForwardError                   ZM214  the way to a service in a cluster does not stand
      │    └── DeploymentError                ZM215  what is to run in a cluster does not come up, or cannot
      ├── StoreError                          ZM300  the store refused a request (`.mlmd_code`)
      │    ├── AlreadyExistsError             ZM301
@@ -213,6 +214,12 @@ class ClusterObjectError(ConnectionFailedError):
         super().__init__(message, hint=hint)
         self.status = status
         self.reason = reason
+
+
+class ForwardError(ConnectionFailedError):
+    """The way from this machine to a service in a cluster does not stand."""
+
+    code = "ZM214"
 
 
 class DeploymentError(ConnectionFailedError):

@@ -111,8 +111,18 @@ def test_the_page_on_stacks_works_as_it_stands(shell: dict[str, str], tmp_path: 
         assert done.returncode == 0, (command, done)
     told = run(["zen-mlmd", "stack", "describe", "-o", "csv"], shell, tmp_path)
     assert "metadata store,prod,mysql,host,db.example,user settings" in told
-    checks = "assert TeamConfig().location == '/mnt/team/metadata.db'"
-    run_python("docs/stacks.md", shell, tmp_path, after=checks)
+
+
+def test_the_page_on_flavors_works_as_it_stands(shell: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "test_shared.py").write_text("\n".join(blocks("docs/flavors.md", "python")), "utf-8")
+    told = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."], shell, tmp_path)
+    assert re.search(r"^2\d passed, 1 skipped", told, re.MULTILINE), told
+    assert f"```toml\n{entry_point()}```" in (ROOT / "docs/flavors.md").read_text("utf-8")
+
+
+def entry_point() -> str:
+    text = (ROOT / "examples/team-flavor/pyproject.toml").read_text("utf-8")
+    return text[text.index("[project.entry-points.") : text.index("\n[tool.pytest")]
 
 
 def test_the_guide_works_as_it_stands(shell: dict[str, str], tmp_path: Path) -> None:

@@ -250,6 +250,17 @@ def no_such_service(bench: Bench) -> None:
         in_cluster(bench, server.url)
 
 
+def no_selector(bench: Bench) -> None:
+    from tests.kubernetes.answering import answering, write_kubeconfig
+    from zen_mlmd.cluster import connect
+    from zen_mlmd.cluster.pods import ready_pod
+
+    with answering() as server:
+        server.body = b'{"kind": "Service", "spec": {"ports": [{"port": 8080}]}}'
+        cluster = connect(kubeconfig=str(write_kubeconfig(bench.folder / "config", server.url)))
+        ready_pod(cluster, "kubeflow", "metadata-grpc-service", 8080)
+
+
 def pickled(bench: Bench) -> None:
     bench.made(point).read()
 
@@ -277,6 +288,7 @@ CASES: dict[type[ZenMlmdError], Case] = {
     errors.LockTimeoutError: lock_timeout,
     errors.ClusterUnreachableError: lambda bench: in_cluster(bench, f"http://127.0.0.1:{free_port()}"),
     errors.ClusterObjectError: no_such_service,
+    errors.ForwardError: no_selector,
     errors.StoreError: lambda bench: bench.store().config.open_service().call("Frobnicate", None),
     errors.AlreadyExistsError: duplicate_artifact,
     errors.ContentionError: contention,

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.services.mariadb import MariaDb
+from zen_mlmd.cli import completing
+from zen_mlmd.flavors import FLAVORS
+from zen_mlmd.stack.components import flavors, is_secret
+from zen_mlmd.stack.words import KINDS, Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-7f3a"
@@ -136,14 +140,32 @@ def test_a_pipeline_moves_from_sqlite_to_mysql_by_one_command(
 
 
 def test_no_command_shows_a_secret(laptop: Machine) -> None:
+    secrets = {
+        (flavor, field)
+        for flavor, config in FLAVORS.items()
+        for field in config.model_fields
+        if is_secret(config, field)
+    }
+    assert secrets == {
+        ("mysql", "password"),
+        ("postgresql", "password"),
+        ("kubeflow", "key"),
+        ("kubeflow", "token"),
+        ("kubeflow", "metadata"),
+    }
     laptop.run("secret", "set", "mine", given=CANARY)
+    laptop.run(
+        *("metadata-store", "register", "pg", "--flavor", "postgresql", "--host", "127.0.0.1"),
+        *("--port", "1", "--database", "metadb", "--password", CANARY),
+    )
     laptop.run(
         *("metadata-store", "register", "prod", "--flavor", "mysql", "--host", "127.0.0.1", "--port", "1"),
         *("--database", "metadb", "--password", CANARY),
     )
     laptop.run(
         *("metadata-store", "register", "kf", "--flavor", "kubeflow", "--tls", "--token", CANARY),
-        *("--metadata", f"kubeflow-userid={CANARY}"),
+        *("--metadata", f"kubeflow-userid={CANARY}", "--certificate", "-----BEGIN CERTIFICATE-----"),
+        *("--key", f"-----BEGIN PRIVATE KEY----- {CANARY}"),
     )
     laptop.run("stack", "register", "s", "-m", "prod", "-a", "default", "-o", "default", "--set")
     told = [
@@ -152,6 +174,7 @@ def test_no_command_shows_a_secret(laptop: Machine) -> None:
             ("metadata-store", "list"),
             ("metadata-store", "describe", "prod"),
             ("metadata-store", "describe", "kf"),
+            ("metadata-store", "describe", "pg"),
             ("stack", "list"),
             ("stack", "describe"),
             ("secret", "list"),
@@ -159,6 +182,7 @@ def test_no_command_shows_a_secret(laptop: Machine) -> None:
         for output in ("table", "json", "yaml", "csv")
     ]
     told.append(laptop.run("stack", "export"))
+    told += [laptop.run("--store", name, "runs", "list", code=1) for name in ("pg", "kf")]
     told.append(laptop.run("runs", "list", code=1))
     told.append(laptop.run("runs", "list", code=1, ZEN_MLMD_STORE_PORT=CANARY))
     told.append(laptop.run("metadata-store", "update", "prod", "--port", CANARY, code=1))
@@ -193,10 +217,46 @@ def test_the_commands_of_a_component(laptop: Machine) -> None:
     assert "did you mean" in laptop.run("metadata-store", "describe", "by-ur", code=1)
     assert "Did you mean" in laptop.run("metadata-store", "update", "by-url", "--databse", "x", code=2)
     assert "--ssl-ca" in laptop.run("metadata-store", "register", "x", "--flavor", "mysql", "--help")
+    listed = json.loads(laptop.run("artifact-store", "flavor", "list", "-o", "json"))
+    assert [row["flavor"] for row in listed] == ["local", "remote"]
+    assert "max_parallel" in laptop.run("orchestrator", "flavor", "describe", "local")
+    assert "payloads" in laptop.run("artifact-store", "explain")
     assert "--max-parallel" in laptop.run("orchestrator", "register", "x", "--flavor", "local", "--help")
     laptop.run("orchestrator", "register", "wide", "--flavor", "local", "--max-parallel", "4")
     told = laptop.run("orchestrator", "list")
     assert all(len(line) <= 80 for line in told.splitlines())
+
+
+def offered(machine: Machine, line: str) -> list[str]:
+    """Return what bash would be offered at the end of a line."""
+    words = line.split(" ")
+    env = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_ZEN_MLMD_COMPLETE": "bash_complete"}
+    told = machine.run(code=0, given="", **env)
+    return [each.partition(",")[2] for each in told.split()]
+
+
+def test_a_shell_completes_commands_names_and_settings(laptop: Machine) -> None:
+    laptop.run("metadata-store", "register", "lite", "-f", "sqlite", "--path", "a.db")
+    laptop.run("stack", "register", "light", "-m", "lite", "-a", "default", "-o", "default")
+    assert offered(laptop, "zen-mlmd metadata-store re") == ["register", "remove-attribute", "rename"]
+    assert offered(laptop, "zen-mlmd metadata-store register x --flavor my") == ["mysql"]
+    assert offered(laptop, "zen-mlmd metadata-store register x --flavor mysql --ssl-c") == [
+        *("--ssl-ca", "--ssl-capath", "--ssl-cert", "--ssl-cipher"),
+    ]
+    assert offered(laptop, "zen-mlmd metadata-store update lite --jour") == ["--journal-mode"]
+    assert offered(laptop, "zen-mlmd metadata-store describe l") == ["lite"]
+    assert offered(laptop, "zen-mlmd stack set ") == ["default", "light"]
+    (laptop.folder / "config" / "zen_mlmd" / "settings.yaml").write_text("{")
+    assert offered(laptop, "zen-mlmd stack set ") == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_completes_settings_knows_them_all(kind: Kind) -> None:
+    built_in = {
+        name: config for name, config in flavors(kind).items() if config.__module__.startswith("zen_mlmd.")
+    }
+    fields = {name: sorted(config.model_fields) for name, config in built_in.items()}
+    assert fields == {name: sorted(each) for name, each in completing.SETTINGS[kind].items()}
 
 
 def test_a_project_has_an_active_stack_of_its_own(laptop: Machine) -> None:

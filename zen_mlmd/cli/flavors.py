@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,8 +13,10 @@ from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_rows
 from zen_mlmd.cli.safe import safe_lines
 from zen_mlmd.cli.upkeep import migrate
+from zen_mlmd.stack.words import Kind, a_title, title
 
 FLAVOR_FIELDS = ("flavor", "class", "description", "url")
+SETTING_FIELDS = ("setting", "required", "secret", "default")
 
 EXAMPLES = {
     "sqlite": "sqlite:///metadata.db",
@@ -26,90 +28,57 @@ EXAMPLES = {
 """A URL of each flavor; one that is not here shows its scheme."""
 
 
-@click.group()
-def metadata_store() -> None:
-    """Metadata stores: kept by name, their flavors, migrating them."""
+def _flavor_group(kind: Kind) -> click.Group:
+    """Return the commands on the flavors of a kind of component."""
+    group = click.Group("flavor", help=f"Kinds of {title(kind)}.")
+    group.add_command(_list(kind))
+    group.add_command(_describe(kind))
+    return group
 
 
-add_commands(metadata_store, "metadata_store")
-metadata_store.add_command(migrate)
-for command in (lifecycle.up, lifecycle.down, lifecycle.status, lifecycle.logs):
-    metadata_store.add_command(command)
+def _list(kind: Kind) -> click.Command:
+    @click.command("list", help=f"List the flavors of {title(kind)}.\n\nIn Python: {_TWINS[kind]}")
+    @output_option
+    def list_flavors(output: str) -> None:
+        rows = [_row(kind, name, config) for name, config in _flavors(kind).items()]
+        fields = FLAVOR_FIELDS if kind == "metadata_store" else FLAVOR_FIELDS[:-1]
+        columns = [
+            Column("flavor", "flavor", whole=True),
+            Column("description", "description"),
+            Column("url", "url", whole=True),
+        ]
+        print_rows(rows, output, fields=fields, columns=[each for each in columns if each.key in fields])
+
+    return list_flavors
 
 
-@click.group()
-def artifact_store() -> None:
-    """Artifact stores: where payloads are kept."""
+def _describe(kind: Kind) -> click.Command:
+    @click.command("describe")
+    @click.argument("name")
+    @output_option
+    def describe_flavor(name: str, output: str) -> None:
+        """Show a flavor and its settings."""
+        import inspect
+
+        from zen_mlmd.stack.components import flavor_named
+        from zen_mlmd.stack.settings import Settings
+
+        config = flavor_named(kind, name, Settings().custom_flavors())
+        if output == "table":
+            click.echo(safe_lines(inspect.getdoc(config) or ""))
+            click.echo()
+        columns = [
+            Column("setting", "setting", whole=True),
+            Column("required", "required", text=lambda value: "yes" if value else ""),
+            Column("secret", "secret", text=lambda value: "yes" if value else ""),
+            Column("default", "default"),
+        ]
+        print_rows(_settings(config), output, fields=SETTING_FIELDS, columns=columns)
+
+    return describe_flavor
 
 
-add_commands(artifact_store, "artifact_store")
-
-
-@click.group()
-def orchestrator() -> None:
-    """Orchestrators: what runs the steps of a pipeline."""
-
-
-add_commands(orchestrator, "orchestrator")
-
-
-@metadata_store.group()
-def flavor() -> None:
-    """Kinds of metadata store."""
-
-
-@flavor.command("list")
-@output_option
-def list_flavors(output: str) -> None:
-    """List the flavors of metadata store.
-
-    In Python: zen_mlmd.flavors.FLAVORS
-    """
-    rows = [_row(name, config) for name, config in _flavors().items()]
-    columns = [
-        Column("flavor", "flavor", whole=True),
-        Column("description", "description"),
-        Column("url", "url", whole=True),
-        Column("class", "class"),
-    ]
-    print_rows(rows, output, fields=FLAVOR_FIELDS, columns=columns)
-
-
-@flavor.command("describe")
-@click.argument("name")
-@output_option
-def describe_flavor(name: str, output: str) -> None:
-    """Show a flavor and its settings."""
-    import inspect
-
-    from zen_mlmd.stack.components import flavor_named, is_secret
-    from zen_mlmd.stack.settings import Settings
-
-    config = flavor_named("metadata_store", name, Settings().custom_flavors())
-    rows = [
-        {
-            "setting": field,
-            "required": about.is_required(),
-            "secret": is_secret(config, field),
-            "default": None
-            if about.is_required() or is_secret(config, field)
-            else about.get_default(call_default_factory=True),
-        }
-        for field, about in config.model_fields.items()
-    ]
-    if output == "table":
-        click.echo(safe_lines(inspect.getdoc(config) or ""))
-        click.echo()
-    columns = [
-        Column("setting", "setting", whole=True),
-        Column("required", "required", text=lambda value: "yes" if value else ""),
-        Column("secret", "secret", text=lambda value: "yes" if value else ""),
-        Column("default", "default"),
-    ]
-    print_rows(rows, output, fields=("setting", "required", "secret", "default"), columns=columns)
-
-
-@flavor.command("register")
+@click.command("register")
 @click.argument("source")
 @click.option("--project", "scope", flag_value="project", help="Keep it in the project's settings.")
 def register_flavor(source: str, scope: Any) -> None:
@@ -123,13 +92,22 @@ def register_flavor(source: str, scope: Any) -> None:
     click.echo(f"the flavor {config.flavor!r} is registered")
 
 
-@metadata_store.command()
-def explain() -> None:
-    """Say what a metadata store is."""
-    click.echo(_EXPLAINED)
+def _explain(kind: Kind) -> click.Command:
+    @click.command("explain", help=f"Say what {a_title(kind)} is.")
+    def explain() -> None:
+        click.echo(_EXPLAINED[kind])
+
+    return explain
 
 
-_EXPLAINED = """\
+_TWINS: Final[Mapping[Kind, str]] = {
+    "metadata_store": "zen_mlmd.flavors.FLAVORS",
+    "artifact_store": "zen_mlmd.stack.components.flavors('artifact_store')",
+    "orchestrator": "zen_mlmd.stack.components.flavors('orchestrator')",
+}
+
+_EXPLAINED: Final[Mapping[Kind, str]] = {
+    "metadata_store": """\
 A metadata store records every run by itself: which pipeline and steps ran, with which
 parameters and code, what they took and made, of which types and where it lies. That makes
 caching, provenance and reproducibility possible. Each stack has one; what lies in it is read
@@ -137,22 +115,79 @@ with `zen-mlmd runs`, `artifacts` and `lineage`, and from Python with zen_mlmd.o
 
 Its flavor says where it lies: sqlite is a file on this machine, mysql and postgresql are
 databases that a team shares, kubeflow is the MLMD server of a Kubeflow installation.
-`zen-mlmd metadata-store flavor list` has them all."""
+`zen-mlmd metadata-store flavor list` has them all.""",
+    "artifact_store": """\
+An artifact store keeps the payloads: what steps return is written there, and the metadata
+store records where. Each stack has one: local is a folder of this machine, remote is
+anywhere that fsspec knows (s3://, gs://, abfs://, ...).""",
+    "orchestrator": """\
+An orchestrator runs the steps of a pipeline, one after the other or several at once. Each
+stack has one: local runs them in this process. Any other orchestrator records its runs with
+zen_mlmd.open_store().record_run(), and needs to be in no stack.""",
+}
 
 
-def _flavors() -> Mapping[str, Any]:
+@click.group()
+def metadata_store() -> None:
+    """Metadata stores: kept by name, their flavors, migrating them."""
+
+
+@click.group()
+def artifact_store() -> None:
+    """Artifact stores: where payloads are kept."""
+
+
+@click.group()
+def orchestrator() -> None:
+    """Orchestrators: what runs the steps of a pipeline."""
+
+
+_GROUPS: Final[Mapping[Kind, click.Group]] = {
+    "metadata_store": metadata_store,
+    "artifact_store": artifact_store,
+    "orchestrator": orchestrator,
+}
+for _kind, _group in _GROUPS.items():
+    add_commands(_group, _kind)
+    _group.add_command(_flavor_group(_kind))
+    _group.add_command(_explain(_kind))
+for _command in (migrate, lifecycle.up, lifecycle.down, lifecycle.status, lifecycle.logs):
+    metadata_store.add_command(_command)
+_own: Any = metadata_store.commands["flavor"]
+_own.add_command(register_flavor)
+
+
+def _flavors(kind: Kind) -> Mapping[str, Any]:
     from zen_mlmd.stack.components import flavors
     from zen_mlmd.stack.settings import Settings
 
-    return flavors("metadata_store", Settings().custom_flavors())
+    return flavors(kind, Settings().custom_flavors())
 
 
-def _row(name: str, config: Any) -> dict[str, Any]:
+def _row(kind: Kind, name: str, config: Any) -> dict[str, Any]:
     import inspect
 
-    return {
+    row = {
         "flavor": name,
         "class": f"{config.__module__}.{config.__qualname__}",
         "description": (inspect.getdoc(config) or "").partition("\n")[0],
-        "url": EXAMPLES.get(name, f"{config.schemes[0]}://..."),
     }
+    if kind == "metadata_store":
+        row["url"] = EXAMPLES.get(name, f"{config.schemes[0]}://...")
+    return row
+
+
+def _settings(config: Any) -> list[dict[str, Any]]:
+    from zen_mlmd.stack.components import is_secret
+
+    return [
+        {
+            "setting": field,
+            "required": about.is_required(),
+            "secret": is_secret(config, field),
+            "default": None
+            if about.is_required() or is_secret(config, field)
+            else about.get_default(call_default_factory=True),
+        }
+        for field, about in config.model_fields.items()
+    ]

@@ -36,7 +36,7 @@ class KubeflowConfig(StoreConfig):
     tls: bool = False
     ca: str = ""
     certificate: str = ""
-    key: str = ""
+    key: SecretStr = SecretStr("")
     token: SecretStr = SecretStr("")
     metadata: dict[str, SecretStr] = Field(default_factory=dict)
     max_message_bytes: int = Field(default=100 * 2**20, gt=0)
@@ -117,7 +117,7 @@ class KubeflowConfig(StoreConfig):
             for name, path in (
                 ("custom_ca", self.ca),
                 ("server_cert", self.certificate),
-                ("client_key", self.key),
+                ("client_key", self.key.get_secret_value()),
             ):
                 if path:
                     setattr(config.ssl_config, name, self._read(path).decode("ascii", "replace"))
@@ -139,7 +139,7 @@ class KubeflowConfig(StoreConfig):
                 tls=self.tls,
                 ca=self._read(self.ca) or None,
                 certificate=self._read(self.certificate) or None,
-                key=self._read(self.key) or None,
+                key=self._read(self.key.get_secret_value()) or None,
                 metadata=metadata,
                 max_message_bytes=self.max_message_bytes,
                 timeout_s=self.timeout_s,

@@ -12,7 +12,7 @@ import platformdirs
 from zen_mlmd.errors import ConfigError
 from zen_mlmd.stack.secrets import is_reference, reference
 from zen_mlmd.stack.settings import DEFAULT, Scope, Settings, checked_name, text_of
-from zen_mlmd.stack.words import Kind, did_you_mean, title
+from zen_mlmd.stack.words import Kind, a_title, did_you_mean, title
 
 if TYPE_CHECKING:
     from zen_mlmd.stack.components import ConfigClass
@@ -182,7 +182,7 @@ class Components:
     def _refuse_known(self, name: str) -> None:
         if self.find(checked_name(title(self._kind), name)) is not None:
             raise ConfigError(
-                f"there is a {title(self._kind)} named {name!r} already",
+                f"there is {a_title(self._kind)} named {name!r} already",
                 hint="choose another name, or update that one",
             )
 

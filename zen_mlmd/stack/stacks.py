@@ -11,7 +11,7 @@ from zen_mlmd.errors import ConfigError
 from zen_mlmd.stack.named import Component, Components
 from zen_mlmd.stack.secrets import Secrets, is_reference
 from zen_mlmd.stack.settings import DEFAULT, Scope, Settings, checked_name, only, text_of
-from zen_mlmd.stack.words import KINDS, Kind, did_you_mean, title
+from zen_mlmd.stack.words import KINDS, Kind, a_title, did_you_mean, title
 
 STACK_VARIABLE: Final = "ZEN_MLMD_STACK"
 VARIABLES: Final[Mapping[Kind, str]] = {
@@ -80,7 +80,7 @@ class Stacks:
         """
         missing = [kind for kind in KINDS if kind not in parts]
         if missing:
-            raise ConfigError(f"a stack needs a {title(missing[0])}", hint=f"name one, {DEFAULT!r} say")
+            raise ConfigError(f"a stack needs {a_title(missing[0])}", hint=f"name one, {DEFAULT!r} say")
         with self._settings.file(scope).locked():
             self._refuse_known(name)
             return self._keep(name, parts, scope)

@@ -15,6 +15,11 @@ def title(kind: str) -> str:
     return kind.replace("_", " ")
 
 
+def a_title(kind: str) -> str:
+    """Return it with its article: `an orchestrator`."""
+    return f"{'a' if kind == 'metadata_store' else 'an'} {title(kind)}"
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return a hint: what was meant, or what there is."""
     names = list(known)

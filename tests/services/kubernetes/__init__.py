@@ -21,6 +21,7 @@ from tests.services.kubernetes.databases import Databases, OwnDatabases, SharedD
 from tests.services.kubernetes.faults import Call, Fault, Faults
 from tests.services.kubernetes.objects import Object, Objects
 from tests.services.kubernetes.server import Server
+from tests.services.portforward import Forwards
 
 __all__ = ["Call", "FakeKubernetes", "Fault", "OwnDatabases", "SharedDatabases"]
 
@@ -35,6 +36,7 @@ class FakeKubernetes:
         calls: Those that were made, in order.
         token: What a client shows; it must be found nowhere else.
         watches: Changed by `close_watches`.
+        forwards: The port-forwards that are open.
     """
 
     def __init__(self, databases: Databases | None = None) -> None:
@@ -50,6 +52,7 @@ class FakeKubernetes:
         self.calls: list[Call] = []
         self.token = f"canary-{secrets.token_hex(12)}"
         self.watches = 0
+        self.forwards = Forwards()
         self._server = Server(self)
         for name in ("standard", "fixed"):
             body = {"metadata": {"name": name}, "provisioner": "tests.local/disk"}

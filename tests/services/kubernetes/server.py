@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tests.services.kubernetes.faults import Call
 from tests.services.kubernetes.objects import RESOURCES, Object, Refusal, refusal
+from tests.services.portforward import PROTOCOL
 
 if TYPE_CHECKING:
     from tests.services.kubernetes import FakeKubernetes
@@ -96,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             if fault.status:
                 raise refusal(fault.status, resource, name or _name(body))
         if sub == "portforward":
-            self._forward(namespace, name)
+            self._forward(namespace, name, int(query.get("ports", 0)))
         elif sub == "log":
             self._send_text(self._log(namespace, name, query))
         elif is_watch:
@@ -139,9 +140,16 @@ class Handler(BaseHTTPRequestHandler):
             lines = [f"2026-01-01T00:00:00.{place:09d}Z {line}" for place, line in enumerate(lines)]
         return "".join(lines[-int(query.get("tailLines", len(lines) or 1)) :])
 
-    def _forward(self, namespace: str, name: str) -> None:
-        self.fake.objects.get("pods", namespace, name)
-        raise Refusal(400, "BadRequest", "Upgrade request required")
+    def _forward(self, namespace: str, name: str, port: int) -> None:
+        pod = self.fake.objects.get("pods", namespace, name)
+        if self.headers.get("Upgrade", "").lower() != "websocket":
+            raise Refusal(400, "BadRequest", "Upgrade request required")
+        if PROTOCOL not in self.headers.get("Sec-WebSocket-Protocol", ""):
+            raise Refusal(400, "BadRequest", "no protocol in common")
+        if pod.get("status", {}).get("phase") != "Running":
+            raise Refusal(400, "BadRequest", f"pod {name} is not running")
+        local = self.fake.controllers.local_port(namespace, name, port)
+        self.fake.forwards.serve(self, f"{name}_{namespace}", port, local)
 
     def _watch(self, resource: str, namespace: str, query: dict[str, str]) -> None:
         """Tell of each object that is new or changed, until the client goes or the watch is closed."""
