@@ -35,7 +35,7 @@ def migrate(where: str | None, *, yes: bool) -> None:
     plan = plan_migration(config)
     click.echo(safe_lines(str(plan)))
     if plan.steps:
-        _ask("Is there a backup, and shall it be migrated?", yes=yes)
+        ask("Is there a backup, and shall it be migrated?", yes=yes)
         migrate_store(config, lambda version: click.echo(f"schema {version} is reached"))
 
 
@@ -70,7 +70,7 @@ def doctor(where: str | None, *, fix: bool, yes: bool) -> None:
     if not fix:
         note("--fix mends what has a star")
         return
-    _ask(f"Tables are made anew, and writers wait meanwhile. Mend {mendable}?", yes=yes)
+    ask(f"Tables are made anew, and writers wait meanwhile. Mend {mendable}?", yes=yes)
     mend_store(config, lambda finding: click.echo(safe_lines(f"{finding.remedy} ...")))
 
 
@@ -80,7 +80,7 @@ def _config(where: str | None) -> StoreConfig:
     return chosen_config() if where is None else config_from_url(where)
 
 
-def _ask(question: str, *, yes: bool) -> None:
+def ask(question: str, *, yes: bool) -> None:
     """Ask a person, unless that was said to be needless.
 
     Raises:

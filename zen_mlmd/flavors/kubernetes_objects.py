@@ -36,7 +36,9 @@ _PING: Final = "exec $(command -v mysqladmin || command -v mariadb-admin) ping -
 """Answers as soon as MySQL listens, without a password. A bare TCP connection would do, but MySQL counts
 such as faults of the client, and shuts it out after a hundred (max_connect_errors)."""
 
-_QUANTITY: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)?|[eE]([+-]?\d{1,3}))", re.ASCII)
+_QUANTITY: Final = re.compile(
+    r"(\d+(?:\.\d*)?|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)?|[eE]([+-]?\d{1,3}))", re.ASCII
+)
 _UNITS: Final = {
     **dict(zip("num", (Decimal(1000) ** power for power in (-3, -2, -1)), strict=True)),
     **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
