@@ -126,13 +126,12 @@ def _create(objects: Objects, want: Object, run: str) -> None:
     """Make an object; one whose making was not answered is looked for."""
     try:
         objects.create(want)
-    except ConnectionFailedError as error:
+    except (ClusterObjectError, ClusterUnreachableError) as error:
         if isinstance(error, ClusterObjectError) and error.reason != "AlreadyExists":
             raise
         # The answer was lost, or comes yet, for the API server goes on when nobody waits any more. Or a proxy
         # sent the request twice, and this answer is the second's.
-        answered = isinstance(error, ClusterObjectError) or error.status
-        for _ in polls(time.monotonic() + (0.0 if answered else objects.cluster.timeout_s)):
+        for _ in polls(time.monotonic() + (0.0 if error.status else objects.cluster.timeout_s)):
             found = objects.find(want["kind"], want["metadata"]["name"])
             if found is not None and annotation(found, RUN) == run:
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -221,20 +221,18 @@ def _status(config: KubernetesConfig, place: Place, name: str) -> Status:
 
 def _asked(config: KubernetesConfig, place: Place, name: str, pod: Object) -> Status:
     way = place.forwarded()
-    known = {"pod": place.workload.pod, "since": _since(pod)}
+    known = Status(name, "up", place.title, pod=place.workload.pod, since=_since(pod))
     if way is None and not place.cluster.inside:
         answer = "no port-forward to it stands on this machine"
-        return Status(name, "broken", place.title, answer=answer, remedy=_UP, **known)
+        return replace(known, state="broken", answer=answer, remedy=_UP)
     answers, said = asked(config.open_service)
-    return Status(
-        name,
-        "up" if answers else "failing",
-        place.title,
+    return replace(
+        known,
+        state="up" if answers else "failing",
         address=way.address if way else f"{place.workload.host}:{PORT}",
         answer=said,
         restarts=way.restarts if way else 0,
         remedy="" if answers else "zen-mlmd metadata-store logs",
-        **known,
     )
 
 
