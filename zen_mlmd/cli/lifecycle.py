@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zen_mlmd.cli.options import output_option
+from zen_mlmd.cli.options import ask, output_option, yes_option
 from zen_mlmd.cli.output import note, print_data, print_facts, print_rows
 from zen_mlmd.cli.safe import safe
-from zen_mlmd.cli.upkeep import ask
 
 if TYPE_CHECKING:
     from zen_mlmd.flavors import StoreConfig
@@ -40,7 +39,7 @@ def up(name: str | None, output: str) -> int:
 @click.command()
 @_name
 @click.option("--purge", is_flag=True, help="Delete what was recorded in it, too, for ever.")
-@click.option("--yes", is_flag=True, help="Do so without asking.")
+@yes_option
 def down(name: str | None, *, purge: bool, yes: bool) -> None:
     """Take a store down; what was recorded in it stays, unless it is purged.
 

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from zen_mlmd.errors import ConfigError
 from zen_mlmd.flavors.base import StoreConfig, tls_implied
+from zen_mlmd.service.finding import Finding, Thresholds
 from zen_mlmd.service.remote import Endpoint, RemoteService
 
 
@@ -147,6 +148,13 @@ class KubeflowConfig(StoreConfig):
         )
         service.open()
         return service
+
+    def examine_way(self, thresholds: Thresholds) -> list[Finding]:
+        """See `StoreConfig.examine_way`; the server is asked some small questions, and one of 5 MB."""
+        from zen_mlmd.flavors.kubeflow_examination import examine_server
+
+        with self.open_service() as service:
+            return examine_server(self, service, thresholds)
 
     def _read(self, path: str) -> bytes:
         if not path:
