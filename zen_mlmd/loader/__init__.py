@@ -309,15 +309,19 @@ class Loader:
     def makers(
         self, events: Iterable[Event], known: Mapping[int, StepRun]
     ) -> tuple[dict[int, int], dict[int, StepRun]]:
-        """Return the same, and the records of those executions by id; `known` need not be asked for."""
+        """Return the same, and the records of those executions by id; `known` need not be asked for.
+
+        Those that one of `known` says to be cached from are among the records.
+        """
         made = emitters(events)
-        found = self.client.executions(
-            sorted({step for each in made.values() for step in each} - known.keys())
-        )
+        sources = {each.cached_from_id for each in known.values() if each.cached_from_id is not None}
+        wanted = sources.union(*made.values())
+        found = self.client.executions(sorted(wanted - known.keys()))
         read = {each.id: each for each in self._steps(list(found.values()), None)}
         steps = {**read, **known}
         producers = {artifact: earliest(by, steps) for artifact, by in made.items()}
-        return producers, {each: steps[each] for each in set(producers.values()) & steps.keys()}
+        told = (set(producers.values()) | sources) & steps.keys()
+        return producers, {each: steps[each] for each in told}
 
     def choose_producers(self, makers: dict[int, set[int]]) -> dict[int, int]:
         """Return the producer of each artifact, of those executions that have an output event for it."""
