@@ -98,9 +98,17 @@ class StepView(RecordView[StepRun]):
         "failure",
     )
 
-    def __init__(self, record: StepRun, loader: Loader, run: PipelineRunView | None = None) -> None:
+    def __init__(
+        self,
+        record: StepRun,
+        loader: Loader,
+        run: PipelineRunView | None = None,
+        *,
+        near: list[PipelineRunView] | None = None,
+    ) -> None:
         super().__init__(record, loader)
         self._run = run
+        self._near = [] if near is None else near
 
     def __repr__(self) -> str:
         status = self.status
@@ -160,7 +168,8 @@ class StepView(RecordView[StepRun]):
         if wanted is None:
             made = [each.producer_step for each in self.outputs.values()]
             return next((each for each in made if each is not None and each.id != self.id), None)
-        found = self._loader.steps([wanted]).get(wanted)
+        known = {} if self._run is None else self._run.contents().makers
+        found = known.get(wanted) or self._loader.steps([wanted]).get(wanted)
         return None if found is None else self.beside(found)
 
     @property
@@ -353,9 +362,7 @@ class StepView(RecordView[StepRun]):
         ids = sorted(each for each in wanted if each is not None and each != self.id)
         elsewhere = self._loader.steps([each for each in ids if each not in own])
         parents = (
-            StepView(own[each], self._loader, self._run)
-            if each in own
-            else StepView(elsewhere[each], self._loader)
+            StepView(own[each], self._loader, self._run) if each in own else self.beside(elsewhere[each])
             for each in ids
             if each in own or each in elsewhere
         )
@@ -374,7 +381,8 @@ class StepView(RecordView[StepRun]):
             return self
         same = self._run is not None and record.id in self._run.contents().events
         if self._run is None or not same:
-            return StepView(record, self._loader)
+            near = None if self._run is None else self._run.contents().elsewhere
+            return StepView(record, self._loader, near=near)
         return StepView(self._run.as_in_run(record), self._loader, self._run)
 
     def events(self, types: Collection[EventType] = tuple(EventType)) -> list[Event]:
@@ -405,8 +413,11 @@ class StepView(RecordView[StepRun]):
         if self._run is None:
             from zen_mlmd.reading.runs import PipelineRunView
 
-            found = self._loader.run_of_step(self.record)
-            self._run = None if found is None else PipelineRunView.alone(found, self._loader)
+            self._run = next((run for run in self._near if run.holds(self.id)), None)
+            found = self._loader.run_of_step(self.record) if self._run is None else None
+            if found is not None:
+                self._run = PipelineRunView.alone(found, self._loader)
+                self._near.append(self._run)
             if self._run is not None and registry.named(self.record.dialect).GROUPS:
                 self.record = self._run.as_in_run(self.record)
         return self._run
