@@ -27,6 +27,10 @@ def run(*, quick: bool = False) -> None:
         "python -c 'import zen_mlmd'": [python, "-c", "import zen_mlmd"],
         "python -m zen_mlmd --help": [python, "-m", "zen_mlmd", "--help"],
     }
+    complete = "zen-mlmd metadata-store register x --flavor mysql --ssl"
+    bash = ["env", "_ZEN_MLMD_COMPLETE=bash_complete", f"COMP_WORDS={complete}", "COMP_CWORD=6"]
+    commands["completing --flavor mysql --ssl"] = [*bash, python, "-m", "zen_mlmd"]
+    commands["zen-mlmd metadata-store list"] = [python, "-m", "zen_mlmd", "metadata-store", "list"]
     if script.exists():
         commands["zen-mlmd --help"] = [str(script), "--help"]
     _start([python, "-c", _LIGHT])

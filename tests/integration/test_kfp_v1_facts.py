@@ -235,6 +235,7 @@ def kind(name: str, *declared: str) -> mlmd.ExecutionType:
         ("x-bcdfg", "x"),
         ("a-q8m2x-q8m2x", "a-q8m2x"),
         ("two--q8m2x", "two"),
+        ("churn-v1-abc12", "churn-v1"),
         # No end that was generated: vowels, 0, 1 and 3, and other lengths are never in one.
         ("churn-v1", "churn-v1"),
         ("my-train", "my-train"),

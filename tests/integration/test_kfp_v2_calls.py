@@ -88,6 +88,38 @@ def test_a_run_of_200_tasks_in_loops_takes_the_calls_of_one_of_20(tmp_path: Path
     assert calls["large"].total() <= 12, calls["large"]
 
 
+def test_what_cached_tasks_came_from_takes_no_call_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "kfp.db"
+    plain = metadata_store.MetadataStore(SqliteConfig(path=str(path)).connection_config())
+    for tag, tasks in (("small", 1), ("large", 6)):
+        first, again = KfpV2Run(plain, f"first-{tag}"), KfpV2Run(plain, f"again-{tag}")
+        parents = first.dag("sub", first.root()), again.dag("sub", again.root())
+        for each in range(tasks):
+            made = first.task(f"t{each}", parents[0], made={"model": "system.Model"})
+            model = first.artifacts[f"t{each}", "model"]
+            again.task(f"t{each}", parents[1], state="CACHED", cached=made, made={"model": model})
+        again.task("lost", parents[1], state="CACHED", made={})
+        lost = plain.get_executions()[-1]
+        lost.custom_properties["cached_execution_id"].string_value = "9" * 19  # no id is as large
+        plain.put_executions([lost])
+    del plain
+
+    calls = {}
+    for tag in ("small", "large"):
+        with CountedStore(path) as store:
+            for step in store.get_run(f"again-{tag}").step_runs:
+                source = step.cached_from
+                if step.name == "lost":
+                    assert source is None
+                    assert step.record.warnings
+                    continue
+                assert source is not None
+                assert (source.key, source.run.name) == (step.key, f"first-{tag}")
+                assert step.output.path == f"p/first-{tag}/{step.key}/model"
+            calls[tag] = store.calls
+    assert calls["small"] == calls["large"]
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """10,000 runs of a task each: rows copied from one that was written as KFP writes."""

@@ -157,6 +157,21 @@ def test_steps_by_id_are_the_same_as_those_of_their_run(store: Store) -> None:
             check_step(store.get_step(step_id), expected)
 
 
+@pytest.mark.parametrize("name", [FRESH, CACHED])
+def test_a_step_by_id_knows_its_groups_and_a_group_its_members(store: Store, name: str) -> None:
+    for step in store.get_run(name).list_steps(include_groups=True):
+        alone = store.get_step(step.id)
+        assert (alone.key, alone.status, alone.ended_at) == (step.key, step.status, step.ended_at)
+        assert alone.output_parameters == step.output_parameters
+        for artifact in step.list_outputs(include_logs=True).values():
+            assert store.get_artifact(artifact.path) == artifact
+    maker = store.get_artifact(12).producer_step
+    assert maker is not None
+    assert maker.key == "for-loop-2[0]/trial"
+    assert "made by for-loop-2[0]/trial of " in str(store.get_artifact(12).why())
+    assert store.get_artifact(3).path.endswith("/make-data/executor-logs")
+
+
 def test_groups_stand_as_their_members_do(store: Store) -> None:
     fresh, cached = store.get_run(FRESH), store.get_run(CACHED)
 

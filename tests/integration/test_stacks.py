@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.services.mariadb import MariaDb
+from zen_mlmd.cli import completing
 from zen_mlmd.flavors import FLAVORS
-from zen_mlmd.stack.components import is_secret
+from zen_mlmd.stack.components import flavors, is_secret
+from zen_mlmd.stack.words import KINDS, Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-7f3a"
@@ -223,6 +225,38 @@ def test_the_commands_of_a_component(laptop: Machine) -> None:
     laptop.run("orchestrator", "register", "wide", "--flavor", "local", "--max-parallel", "4")
     told = laptop.run("orchestrator", "list")
     assert all(len(line) <= 80 for line in told.splitlines())
+
+
+def offered(machine: Machine, line: str) -> list[str]:
+    """Return what bash would be offered at the end of a line."""
+    words = line.split(" ")
+    env = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_ZEN_MLMD_COMPLETE": "bash_complete"}
+    told = machine.run(code=0, given="", **env)
+    return [each.partition(",")[2] for each in told.split()]
+
+
+def test_a_shell_completes_commands_names_and_settings(laptop: Machine) -> None:
+    laptop.run("metadata-store", "register", "lite", "-f", "sqlite", "--path", "a.db")
+    laptop.run("stack", "register", "light", "-m", "lite", "-a", "default", "-o", "default")
+    assert offered(laptop, "zen-mlmd metadata-store re") == ["register", "remove-attribute", "rename"]
+    assert offered(laptop, "zen-mlmd metadata-store register x --flavor my") == ["mysql"]
+    assert offered(laptop, "zen-mlmd metadata-store register x --flavor mysql --ssl-c") == [
+        *("--ssl-ca", "--ssl-capath", "--ssl-cert", "--ssl-cipher"),
+    ]
+    assert offered(laptop, "zen-mlmd metadata-store update lite --jour") == ["--journal-mode"]
+    assert offered(laptop, "zen-mlmd metadata-store describe l") == ["lite"]
+    assert offered(laptop, "zen-mlmd stack set ") == ["default", "light"]
+    (laptop.folder / "config" / "zen_mlmd" / "settings.yaml").write_text("{")
+    assert offered(laptop, "zen-mlmd stack set ") == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_completes_settings_knows_them_all(kind: Kind) -> None:
+    built_in = {
+        name: config for name, config in flavors(kind).items() if config.__module__.startswith("zen_mlmd.")
+    }
+    fields = {name: sorted(config.model_fields) for name, config in built_in.items()}
+    assert fields == {name: sorted(each) for name, each in completing.SETTINGS[kind].items()}
 
 
 def test_a_project_has_an_active_stack_of_its_own(laptop: Machine) -> None:

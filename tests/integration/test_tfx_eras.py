@@ -12,6 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from tests.writers.tfx import Era, TfxWriter
 from zen_mlmd import SqliteConfig, Status, Store, open_store
+from zen_mlmd.dialects import tfx
 from zen_mlmd.model import StepKind
 
 GEN = "tfx.components.example_gen.csv_example_gen.component.CsvExampleGen"
@@ -251,3 +252,13 @@ def test_a_context_of_the_type_run_may_be_anybodys(tmp_path: Path) -> None:
         assert list(store.runs) == []
         assert len(store.pipelines) == 0
         assert "x" not in store.runs
+
+
+def test_the_pod_of_a_step_on_kubeflow_is_no_parameter() -> None:
+    execution = mlmd.Execution(id=1)
+    execution.custom_properties["lr"].double_value = 0.5
+    execution.custom_properties["kfp_pod_name"].string_value = "taxi-q8m2x-123"
+
+    step = tfx.step(execution, mlmd.ExecutionType(name="T"))
+    assert step.parameters == {"lr": 0.5}
+    assert step.properties["kfp_pod_name"] == "taxi-q8m2x-123"

@@ -21,11 +21,14 @@ from tests.sql.places import Place, server_place, sqlite_place
 from tests.sql.twins import database_of
 from tests.zenml_facts import digest
 from zen_mlmd.cli.main import main
+from zen_mlmd.doctor import Finding
+from zen_mlmd.doctor import examine as examine_store
+from zen_mlmd.doctor import mend as mend_store
 from zen_mlmd.errors import AlreadyExistsError, UsageError
 from zen_mlmd.flavors import config_from_url
-from zen_mlmd.flavors.upkeep import examine_store, mend_store, migrate_store, plan_migration
+from zen_mlmd.flavors.upkeep import migrate_store, plan_migration
 from zen_mlmd.service.sql.create import create
-from zen_mlmd.service.sql.mend import Finding, examine, mend
+from zen_mlmd.service.sql.mend import examine, mend
 from zen_mlmd.service.sql.schema import COLUMNS
 from zen_mlmd.service.sql.service import SqlService
 
@@ -39,7 +42,7 @@ def _make(place: Place) -> None:
 
 
 def _examine(place: Place) -> list[Finding]:
-    return place.with_connection(lambda connection: examine(connection, "here"))  # type: ignore[no-any-return]
+    return place.with_connection(examine)  # type: ignore[no-any-return]
 
 
 def _mend(place: Place, progress: Callable[[Finding], object] | None = None) -> int:
@@ -59,12 +62,12 @@ def test_what_is_found_is_mended_and_then_nothing_is_found(place: Place) -> None
     findings = _examine(place)
     assert findings == _examine(place), "looking changes nothing"
     assert all(each.statements for each in findings)
-    whats = [each.what for each in findings]
-    assert [each.partition(":")[0] for each in whats[-2:]] == [
-        "Association has no index on execution_id",
-        "Attribution has no index on artifact_id",
+    assert [(each.code, each.subject) for each in findings[-2:]] == [
+        ("index-offered", "Association"),
+        ("index-offered", "Attribution"),
     ]
-    assert any(each.startswith("ArtifactProperty: larger") for each in whats) is (place.dialect != "sqlite")
+    narrow = [each.subject for each in findings if each.code == "narrow-column"]
+    assert ("ArtifactProperty" in narrow) is (place.dialect != "sqlite")
     told: list[Finding] = []
     assert _mend(place, told.append) == len(findings)
     assert told == findings
@@ -157,14 +160,14 @@ def test_names_that_a_collation_folds_are_kept_apart_once_mended(folding: Place)
         assert not service.exact_names
         with pytest.raises(AlreadyExistsError):
             service.call("PutContexts", request)
-        assert any("differ by case" in each.what for each in _examine(folding))
+        assert any(each.code == "names-fold" for each in _examine(folding))
         _mend(folding)
         service.close()
         service.call("PutContexts", request)
         asked = rpc.GetContextByTypeAndNameRequest(type_name="run", context_name="Mé")
         assert service.call("GetContextByTypeAndName", asked).context.name == "Mé"
     assert sorted(each.name for each in store.get_contexts_by_type("run")) == ["Mé", "mé"]
-    assert not any("differ by case" in each.what for each in _examine(folding))
+    assert not any(each.code == "names-fold" for each in _examine(folding))
 
 
 @pytest.mark.parametrize("new_place", [MYSQL], indirect=True)
@@ -172,7 +175,7 @@ def test_tables_of_another_engine_are_told_and_given_to_innodb(new_place: Callab
     place = new_place()
     _make(place)
     _execute(place, "ALTER TABLE `Event` ENGINE = MyISAM")
-    assert any(each.what.startswith("Event is kept by myisam") for each in _examine(place))
+    assert [each.subject for each in _examine(place) if each.code == "engine"] == ["Event"]
     _mend(place)
     assert "ENGINE=InnoDB" in place.catalog()["Event"]
     assert _examine(place) == []
@@ -232,8 +235,8 @@ def test_at_a_terminal_it_asks(old_file: Path, answer: bytes, code: int) -> None
 
 def test_doctor_looks_and_mends_only_if_told(old_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = digest(old_file)
-    assert main(["doctor", str(old_file)]) == 0
-    assert "! its MLMD schema is 7: it is only read" in capsys.readouterr().out
+    assert main(["doctor", str(old_file)]) == 1
+    assert "warning schema-old" in capsys.readouterr().out
     assert digest(old_file) == before
     main(["metadata-store", "migrate", str(old_file), "--yes"])
     capsys.readouterr()
@@ -241,22 +244,22 @@ def test_doctor_looks_and_mends_only_if_told(old_file: Path, capsys: pytest.Capt
 
     assert main(["doctor", str(old_file)]) == 0
     said = capsys.readouterr()
-    assert said.out.count("  * ") == 2
+    assert said.out.count("* info    index-offered") == 2
     assert "--fix mends what has a star" in said.err
     assert _zen_mlmd("doctor", str(old_file), "--fix").returncode == 1
     assert digest(old_file) == before
 
     assert main(["--store", str(old_file), "doctor", "--fix", "--yes"]) == 0
-    assert "idx_association_execution_id is made" in capsys.readouterr().out
+    assert "idx_association_execution_id is made" in capsys.readouterr().err
     assert main(["doctor", str(old_file)]) == 0
-    assert capsys.readouterr().out == f"{old_file}: nothing to mend\n"
+    assert capsys.readouterr().out == f"{old_file}: nothing is wrong\n"
 
 
 def test_both_work_on_each_kind_of_database(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.native()
     place.downgrade(9)
     url = place.url.replace("sqlite://", "sqlite:///")
-    assert main(["doctor", url]) == 0
+    assert main(["doctor", url]) == 1
     assert "its MLMD schema is 9" in capsys.readouterr().out
     assert main(["metadata-store", "migrate", url, "--yes"]) == 0
     told = capsys.readouterr().out
@@ -265,7 +268,7 @@ def test_both_work_on_each_kind_of_database(place: Place, capsys: pytest.Capture
     assert main(["doctor", url, "--fix", "--yes"]) == 0
     assert main(["doctor", url]) == 0
     told = capsys.readouterr().out
-    assert told.endswith(": nothing to mend\n")
+    assert told.endswith(": nothing is wrong\n")
     password = place.url.rpartition("@")[0].rpartition(":")[2]
     assert place.dialect == "sqlite" or password not in told
 
@@ -273,7 +276,7 @@ def test_both_work_on_each_kind_of_database(place: Place, capsys: pytest.Capture
 def test_the_same_in_python(old_file: Path) -> None:
     config = config_from_url(old_file)
     assert plan_migration(config).version == 7
-    assert [each.statements for each in examine_store(config)] == [()]
+    assert [each.code for each in examine_store(config)] == ["schema-old"]
     assert migrate_store(config) == 7
     assert mend_store(config) == 2
     assert examine_store(config) == []
@@ -281,13 +284,13 @@ def test_the_same_in_python(old_file: Path) -> None:
 
 def test_a_server_with_a_database_of_its_own_is_told_so() -> None:
     config = config_from_url("kubeflow://host:8080")
-    for call in (plan_migration, migrate_store, examine_store, mend_store):
+    for call in (plan_migration, migrate_store):
         with pytest.raises(UsageError, match="host:8080: a kubeflow store is no database") as caught:
             call(config)
         assert "mysql://user@host/metadb" in caught.value.hint
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", str(tmp_path / "none.db")]) == 1
-    assert "[ZM206]" in capsys.readouterr().err
+    assert main(["doctor", str(tmp_path / "none.db")]) == 3
+    assert "database-missing" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

@@ -75,7 +75,7 @@ def in_another_process(script: str, *arguments: object) -> str:
 
 
 def test_each_flavor_has_its_schemes() -> None:
-    assert set(FLAVORS) == {"sqlite", "mysql", "postgresql", "kubeflow"}
+    assert set(FLAVORS) == {"sqlite", "mysql", "postgresql", "kubeflow", "kubernetes"}
     schemes = [scheme for config in FLAVORS.values() for scheme in config.schemes]
     assert len(set(schemes)) == len(schemes)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zen_mlmd.cli import completing
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_data, print_facts, print_rows
 from zen_mlmd.errors import ConfigError
@@ -44,6 +45,10 @@ class FlavorCommand(click.Command):
         """Learn which flavor is meant, and read the arguments with its settings as options."""
         flavor = self._flavor(args)
         self.params = list(self._own)
+        if ctx.resilient_parsing:  # a shell completes: nothing is read, and nothing may take long
+            names = completing.SETTINGS[self.kind].get(flavor, ())
+            self.params += [click.Option([f"--{name.replace('_', '-')}", name]) for name in names]
+            return super().parse_args(ctx, args)
         if flavor:
             config = _config_class(self.kind, flavor)
             self.params += [_option(config, name) for name in config.model_fields]
@@ -80,7 +85,10 @@ def _register(kind: Kind) -> click.Command:
     params: list[click.Parameter] = [
         click.Argument(["name"]),
         click.Option(
-            ["-f", "--flavor"], required=True, help="Its flavor, which decides what else may be set."
+            ["-f", "--flavor"],
+            required=True,
+            shell_complete=completing.flavors(kind),
+            help="Its flavor, which decides what else may be set.",
         ),
         click.Option(["--project", "scope"], flag_value="project", help="Keep it in the project's settings."),
     ]
@@ -115,7 +123,7 @@ def _list(kind: Kind) -> click.Command:
 
 def _describe(kind: Kind) -> click.Command:
     @click.command("describe", help=f"Show {a_title(kind)}, by default that of the active stack.")
-    @click.argument("name", required=False)
+    @click.argument("name", required=False, shell_complete=completing.components(kind))
     @output_option
     def describe(name: str | None, output: str) -> None:
         _print(_row(_components(kind).get(name or _active(kind)), kind), output)
@@ -142,7 +150,7 @@ def _update(kind: Kind) -> click.Command:
 
     return FlavorCommand(
         "update",
-        params=[click.Argument(["name"])],
+        params=[click.Argument(["name"], shell_complete=completing.components(kind))],
         callback=update,
         kind=kind,
         of_name=True,
@@ -152,7 +160,7 @@ def _update(kind: Kind) -> click.Command:
 
 def _rename(kind: Kind) -> click.Command:
     @click.command("rename", help=f"Give {a_title(kind)} another name, also in the stacks that have it.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completing.components(kind))
     @click.argument("new")
     def rename(name: str, new: str) -> None:
         _components(kind).rename(name, new)
@@ -163,7 +171,7 @@ def _rename(kind: Kind) -> click.Command:
 
 def _delete(kind: Kind) -> click.Command:
     @click.command("delete", help=f"Forget {a_title(kind)}; what it names is not touched.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completing.components(kind))
     def delete(name: str) -> None:
         _components(kind).delete(name)
         click.echo(f"{title(kind)} {name!r} is forgotten; its data are where they were")
@@ -177,7 +185,7 @@ def _remove_attribute(kind: Kind) -> click.Command:
         help=f"Take settings of {a_title(kind)} away, so that the flavor's defaults count.",
         context_settings={"ignore_unknown_options": True},
     )
-    @click.argument("name")
+    @click.argument("name", shell_complete=completing.components(kind))
     @click.argument("settings", nargs=-1, required=True, metavar="SETTING...")
     def remove_attribute(name: str, settings: tuple[str, ...]) -> None:
         names = [each.removeprefix("--").replace("-", "_") for each in settings]
@@ -191,7 +199,7 @@ def _copy(kind: Kind) -> click.Command:
     @click.command(
         "copy", help=f"Keep the settings of {a_title(kind)} under another name or in another profile."
     )
-    @click.argument("name")
+    @click.argument("name", shell_complete=completing.components(kind))
     @click.argument("new")
     @click.option(
         "--from", "source", metavar="PROFILE", help="The profile it is in, if not the one in force."

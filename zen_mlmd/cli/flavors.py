@@ -23,6 +23,7 @@ EXAMPLES = {
     "mysql": "mysql://user@host/metadb",
     "postgresql": "postgresql://user@host/metadb",
     "kubeflow": "kubeflow://host:8080",
+    "kubernetes": "kubernetes://namespace/zen-mlmd",
 }
 """A URL of each flavor; one that is not here shows its scheme."""
 

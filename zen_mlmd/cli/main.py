@@ -36,7 +36,7 @@ COMMANDS = {
     "completion": ("stacks", "Let a shell complete the commands."),
     "init": ("stacks", "Make a folder a project with settings of its own."),
     "prune": ("pruning", "Delete old runs, steps or artifacts, with what they alone made."),
-    "doctor": ("upkeep", "Look over a store's database, and mend it."),
+    "doctor": ("doctor", "Look over a store, say what is wrong, and mend it."),
 }
 """Name of a command to its module in this package, and its help in one line."""
 
@@ -91,9 +91,10 @@ def main(args: Sequence[str] | None = None) -> int:
         args: What stands after `zen-mlmd`; by default this process's arguments.
 
     Returns:
-        The exit code: 0; 1 for an error of ours, or if the output cannot be written, which is printed to
-        stderr; 2 for a call that click cannot read; 130 after Ctrl-C. Where the reader of our output went
-        away, click ends the process with 1. Any other exception is a bug, and is raised.
+        The exit code: 0, or what the command returns; 1 for an error of ours, or if the output cannot be
+        written, which is printed to stderr; 2 for a call that click cannot read; 130 after Ctrl-C. Where the
+        reader of our output went away, click ends the process with 1. Any other exception is a bug, and is
+        raised.
     """
     _replace_closed_streams()
     _never_fail_to_encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,6 +64,25 @@ def limit_option(default: int | None) -> Callable[[FunctionT], FunctionT]:
         show_default=default is not None,
         help="How many at most.",
     )
+
+
+def yes_option(function: FunctionT) -> FunctionT:
+    """Add `--yes`; the function hands it to `ask`."""
+    return click.option("--yes", is_flag=True, help="Do it without asking.")(function)
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Ask a person, unless that was said to be needless.
+
+    Raises:
+        ClickException: There is nobody to ask, or the answer is no; nothing was done.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.ClickException("nothing was done: this is no terminal to ask at; --yes does it unasked")
+    if not click.confirm(question):
+        raise click.ClickException("nothing was done")
 
 
 def store_was_chosen() -> bool:

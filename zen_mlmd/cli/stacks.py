@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zen_mlmd.cli import completing
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, note, print_rows
 from zen_mlmd.cli.safe import safe
@@ -36,6 +37,7 @@ def _component_options(*, required: bool) -> Callable[[Any], Any]:
                 kind,
                 required=required,
                 metavar="NAME",
+                shell_complete=completing.components(kind),
                 help=f"Its {title(kind)}.",
             )
             function = option(function)
@@ -85,7 +87,7 @@ def list_stacks(output: str) -> None:
 
 
 @stack.command("describe")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.stacks)
 @output_option
 def describe_stack(name: str | None, output: str) -> None:
     """Show the components of a stack, by default the active one's, and where each value came from.
@@ -127,7 +129,7 @@ def get_stack() -> None:
 
 
 @stack.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.stacks)
 @click.option("--user", "scope", flag_value="user", help="For all that has no project of its own.")
 def set_stack(name: str, scope: Any) -> None:
     """Make a stack the active one: of this project if there is one, else yours."""
@@ -136,7 +138,7 @@ def set_stack(name: str, scope: Any) -> None:
 
 
 @stack.command("update")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.stacks)
 @_component_options(required=False)
 def update_stack(name: str, **parts: str | None) -> None:
     """Give a stack other components."""
@@ -148,7 +150,7 @@ def update_stack(name: str, **parts: str | None) -> None:
 
 
 @stack.command("rename")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.stacks)
 @click.argument("new")
 def rename_stack(name: str, new: str) -> None:
     """Give a stack another name."""
@@ -157,7 +159,7 @@ def rename_stack(name: str, new: str) -> None:
 
 
 @stack.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.stacks)
 def delete_stack(name: str) -> None:
     """Forget a stack; its components stay."""
     _stacks().delete(name)
@@ -165,7 +167,7 @@ def delete_stack(name: str) -> None:
 
 
 @stack.command("copy")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.stacks)
 @click.argument("new")
 def copy_stack(name: str, new: str) -> None:
     """Keep the components of a stack under another name."""
@@ -174,7 +176,7 @@ def copy_stack(name: str, new: str) -> None:
 
 
 @stack.command("export")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.stacks)
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def export_stack(name: str | None, file: Path | None) -> None:
     """Write a stack with the settings of its components to FILE, or print it; it holds no secret."""

@@ -33,6 +33,9 @@ _ONLY_TFX = ("pipeline_root", "producer_component", "tfx_version")
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 """What Kubernetes makes its five random letters of (apimachinery/pkg/util/rand)."""
 
+_TYPED = re.compile(r"(.+?)-+(?=[a-z0-9]*[a-z])(?=[a-z0-9]*[0-9])[a-z0-9]{5}", re.DOTALL)
+"""Five letters and digits that Kubernetes would not take all of, but that no word is made of."""
+
 _GENERATED = re.compile(rf"(.+?)-+[{_LETTERS}]{{5}}", re.DOTALL)
 _CUT = re.compile(rf"(.{{58}})[{_LETTERS}]{{5}}", re.DOTALL)
 """A generated name of Kubernetes' 63 characters: what came before the random ones was cut."""
@@ -84,7 +87,8 @@ def without_suffix(workflow: str) -> str:
     """Return a workflow's name without what was generated at its end: a guess, as nothing tells for sure.
 
     - `churn-v1-q8m2x`: a dash and Kubernetes' five random letters, which are no vowels and not 0, 1 or 3,
-      or those alone where a long name was cut.
+      or those alone where a long name was cut. Any other five are taken for such if letters and digits
+      are among them: `churn-v1-abc12`.
     - `nightlyq8m2x-12-1162116600`: a run of a schedule ends with its number and the hash of what stands
       before it; the schedule's name is that of its recurring run, and five random letters. With a number
       as large as a hash that is another one (`nightly-12-1234567890`), only the two numbers are taken off.
@@ -96,7 +100,7 @@ def without_suffix(workflow: str) -> str:
         return scheduled[2] if own is None else own[1]
     if scheduled and _LARGE <= int(scheduled[3]) < 2**32:
         return scheduled[2]
-    generated = _GENERATED.fullmatch(workflow) or _CUT.fullmatch(workflow)
+    generated = _GENERATED.fullmatch(workflow) or _CUT.fullmatch(workflow) or _TYPED.fullmatch(workflow)
     return workflow if generated is None else generated[1]
 
 

@@ -166,9 +166,10 @@ def _integer(recorded: Mapping[str, Any], key: str, warnings: list[str]) -> int 
     value = recorded.get(key)
     if value is None or value == "":
         return None
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
+    whole = isinstance(value, float) and value.is_integer()
+    digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value)
+    # MLMD's ids have 64 bits.
+    if (isinstance(value, int) or whole or digits) and -(2**63) <= int(value) < 2**63:
         return int(value)
     warnings.append(f"property {key!r} is no whole number")
     return None

@@ -27,6 +27,9 @@ RUNS = frozenset({RUN})
 GROUPS = frozenset[str]()
 ASIDE: tuple[str, ...] = ("_",)
 
+_POD = "kfp_pod_name"
+"""What TFX's runner for Kubeflow Pipelines v1 notes beside a step's parameters."""
+
 KINDS = {"Importer": StepKind.IMPORTER, "Resolver": StepKind.RESOLVER}
 
 
@@ -118,7 +121,7 @@ def _parameters(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """TFX writes lists, dicts, bools and messages as JSON text with a schema beside it."""
     values: dict[str, Any] = {}
     for key, value in recorded.items():
-        if key.startswith("__"):
+        if key.startswith("__") or key == _POD:
             continue
         if f"__schema__{key}__" in recorded and isinstance(value, str):
             try:

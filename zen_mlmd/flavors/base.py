@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from zen_mlmd.errors import ConfigError, UsageError
 from zen_mlmd.service.base import MetadataService
+from zen_mlmd.service.finding import Finding, Thresholds
 
 if TYPE_CHECKING:  # SQLAlchemy takes long to import
     from zen_mlmd.service.sql.database import Database
@@ -83,6 +84,29 @@ class StoreConfig(BaseModel, abc.ABC):
             f"{self.location}: a {self.flavor} store is no database",
             hint="name the database behind the server: mysql://user@host/metadb, say",
         )
+
+    @property
+    def is_database(self) -> bool:
+        """Whether `open_database` gives one: whether it is no server that has a database of its own."""
+        return type(self).open_database is not StoreConfig.open_database
+
+    def examine_way(self, thresholds: Thresholds) -> list[Finding]:  # noqa: ARG002 - of those that measure
+        """Return what is wrong with the way to the store, as far as it is no error of opening it.
+
+        By default it is opened and closed. Nothing is changed, made or migrated by the built-in flavors.
+
+        Args:
+            thresholds: From where on something is found.
+
+        Raises:
+            ConnectionFailedError: One of its kinds, each with a remedy.
+        """
+        self.open_service().close()
+        return []
+
+    def mend_way(self, finding: Finding) -> None:
+        """Do what the remedy of a finding of `examine_way` says, if it is mendable."""
+        raise UsageError(f"{self.location}: {finding.code} cannot be mended", hint=finding.remedy)
 
     @classmethod
     @abc.abstractmethod

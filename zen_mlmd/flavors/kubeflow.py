@@ -16,6 +16,7 @@ from zen_mlmd.errors import ConfigError, UsageError
 from zen_mlmd.flavors.base import StoreConfig, tls_implied
 from zen_mlmd.flavors.kubeflow_service import MetadataServer, answering
 from zen_mlmd.flavors.lifecycle import Progress, State, Status, asked
+from zen_mlmd.service.finding import Finding, Thresholds
 from zen_mlmd.service.remote import Endpoint, RemoteService
 
 
@@ -258,6 +259,13 @@ class KubeflowConfig(StoreConfig):
 
     def _may_send_token(self, host: str) -> bool:
         return self.tls or host in _LOOPBACK or not self.token.get_secret_value()
+
+    def examine_way(self, thresholds: Thresholds) -> list[Finding]:
+        """See `StoreConfig.examine_way`; the server is asked some small questions, and one of 5 MB."""
+        from zen_mlmd.flavors.kubeflow_examination import examine_server
+
+        with self.open_service() as service:
+            return examine_server(self, service, thresholds)
 
     def _read(self, path: str) -> bytes:
         if not path:

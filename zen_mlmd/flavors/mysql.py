@@ -26,6 +26,7 @@ from zen_mlmd.flavors.mysql_login import MysqlLogin, MysqlTarget, log_in
 from zen_mlmd.flavors.mysql_probe import Probe, probe
 from zen_mlmd.service.base import MetadataService
 from zen_mlmd.service.check import MYSQL, Limits
+from zen_mlmd.service.finding import Finding, Thresholds
 from zen_mlmd.service.native import NativeService
 
 if TYPE_CHECKING:
@@ -246,13 +247,24 @@ class MysqlConfig(StoreConfig):
             state = self._probe()
         return state
 
+    def examine_way(self, thresholds: Thresholds) -> list[Finding]:
+        """See `StoreConfig.examine_way`; the account logs in twice, once as ml-metadata's client would."""
+        from zen_mlmd.flavors.mysql_examination import examine_server
+
+        if not self._probe().database_exists:
+            raise self._no_database()
+        return examine_server(self, thresholds)
+
+    def _no_database(self) -> DatabaseMissingError:
+        return DatabaseMissingError(
+            f"{self.location}: the server has no database of that name",
+            hint="make it with open_store(..., create=True), or: "
+            f"CREATE DATABASE `{self.database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+        )
+
     def _judge(self, state: Probe, *, create: bool) -> None:
         if not state.database_exists and not create:
-            raise DatabaseMissingError(
-                f"{self.location}: the server has no database of that name",
-                hint="make it with open_store(..., create=True), or: "
-                f"CREATE DATABASE `{self.database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-            )
+            raise self._no_database()
         if state.database_exists and state.schema_version is None and state.tables and not create:
             raise NotMlmdError(
                 f"{self.location}: the database has {state.tables} tables and none of MLMD's",

@@ -30,6 +30,7 @@ from zen_mlmd.errors import (
 from zen_mlmd.flavors.base import SQL_CALLS, StoreConfig, server_fields, tls_implied
 from zen_mlmd.flavors.links import ABANDONED_S, LIBPQ
 from zen_mlmd.service.base import MetadataService
+from zen_mlmd.service.finding import Finding, Thresholds
 
 if TYPE_CHECKING:
     from zen_mlmd.service.sql.database import Database
@@ -195,6 +196,13 @@ class PostgresqlConfig(StoreConfig):
             learn=make if create and not self.read_only else learn,
             wait_s=self.wait_s,
         )
+
+    def examine_way(self, thresholds: Thresholds) -> list[Finding]:
+        """See `StoreConfig.examine_way`."""
+        from zen_mlmd.flavors.postgresql_examination import examine_server
+
+        self._log_in().close()
+        return examine_server(self, thresholds)
 
     def _log_in(self, **others: Any) -> Any:
         try:

@@ -28,6 +28,7 @@ from zen_mlmd.errors import (
 )
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.service.base import MetadataService, is_read_only, is_shut
+from zen_mlmd.service.finding import Finding, Thresholds
 from zen_mlmd.service.lock import WriteLock
 from zen_mlmd.service.native import NativeService, lacks_tables, try_opening
 from zen_mlmd.values import is_plain_text
@@ -119,11 +120,7 @@ class SqliteConfig(StoreConfig):
         """
         if self.path == ":memory:":
             return self._open_in_memory()
-        try:
-            self._look()
-        except OSError as error:
-            kind = GrantMissingError if isinstance(error, PermissionError) else NotMlmdError
-            raise kind(f"{self.location}: {error.strerror}", hint="is the path right?") from None
+        self._look()
         if self.service == "sql":
             return self._open_sql(create=create, upgrade=upgrade)
         try:
@@ -296,7 +293,36 @@ class SqliteConfig(StoreConfig):
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, self._wal_bytes()
 
+    def examine_way(self, thresholds: Thresholds) -> list[Finding]:
+        """See `StoreConfig.examine_way`; the file is looked at by Python's SQLite.
+
+        Raises:
+            UsageError: This process has the file open.
+        """
+        from zen_mlmd.flavors.sqlite_examination import examine_file
+
+        self._refuse_if_open()
+        if not Path(self.path).exists():
+            raise DatabaseMissingError(f"{self.location}: no such file", hint="is the path right?")
+        self._look()
+        return examine_file(Path(self.path), thresholds)
+
+    def mend_way(self, finding: Finding) -> None:
+        """See `StoreConfig.mend_way`; other writers are kept out meanwhile."""
+        from zen_mlmd.flavors.sqlite_examination import mend_file
+
+        self._refuse_if_open()
+        with WriteLock(self.path, timeout_s=self.wait_s):
+            mend_file(Path(self.path), finding)
+
     def _look(self) -> None:
+        try:
+            self._look_at_it()
+        except OSError as error:
+            kind = GrantMissingError if isinstance(error, PermissionError) else NotMlmdError
+            raise kind(f"{self.location}: {error.strerror}", hint="is the path right?") from None
+
+    def _look_at_it(self) -> None:
         file = Path(self.path)
         if file.is_dir():
             raise NotMlmdError(f"{self.location}: is a folder", hint="name a file in it: metadata.db")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ class Explanation:
 
     Attributes:
         artifact: What is explained.
-        step: The step that made it; None for what was imported.
+        step: The step that made it, as its run has it; None for what was imported.
         run: The run of that step.
         inputs: What the step took, by input name.
         previous: The run before, in which the step was run to its end; None if there was none.
@@ -37,7 +38,7 @@ class Explanation:
             return f"{what} was imported from {printable(self.artifact.uri) or 'nowhere'}: no step made it"
         at = f" at {self.step.ended_at:%Y-%m-%d %H:%M:%S} UTC" if self.step.ended_at else ""
         where = printable(f" of {self.run.pipeline}/{self.run.name}") if self.run else ""
-        lines = [f"{what} was made by {printable(self.step.name)} {where}{at}".replace("  ", " ")]
+        lines = [f"{what} was made by {printable(self.step.key)} {where}{at}".replace("  ", " ")]
         lines += [f"  from {printable(name)} = {described(artifact)}" for name, artifact in self.inputs]
         before = {change.name: change.before for change in self.changes if change.kind == "parameter"}
         for name, value in self.step.parameters.items():
@@ -54,7 +55,7 @@ class Explanation:
         """Return the explanation as plain values."""
         return {
             "artifact": self.artifact.id,
-            "step": self.step.name if self.step else None,
+            "step": self.step.key if self.step else None,
             "run": self.run.name if self.run else None,
             "inputs": {name: artifact.id for name, artifact in self.inputs},
             "parameters": dict(self.step.parameters) if self.step else {},
@@ -77,19 +78,17 @@ def explain(loader: Loader, artifact: Artifact) -> Explanation:
     ]
     artifacts = loader.artifacts(sorted({each for _, each in taken}))
     inputs = tuple((name, artifacts[each]) for name, each in taken if each in artifacts)
-    before = _previous(loader, step, run)
+    whole = loader.whole([run])[run.id].steps if run else ()
+    step = next((each for each in whole if each.id == step.id), step)
+    before = _previous(loader, step, run, whole) if run else None
     changes = diff_steps(loader, before, step) if before else ()
     previous = loader.run_of_step(before) if before else None
     return Explanation(artifact, step, run, inputs, previous, changes)
 
 
-def _previous(loader: Loader, step: StepRun, run: PipelineRun | None) -> StepRun | None:
+def _previous(loader: Loader, step: StepRun, run: PipelineRun, whole: Sequence[StepRun]) -> StepRun | None:
     """Return the last run of the same step, in a run before this one, that was run to its end."""
-    if run is None:
-        return None
-    whole = loader.whole([run])[run.id].steps
     here = {each.id for each in whole}
-    step = next((each for each in whole if each.id == step.id), step)
     before = [
         each
         for each in loader.earlier_steps(run, step)

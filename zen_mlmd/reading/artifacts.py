@@ -80,6 +80,16 @@ class ArtifactView(RecordView[Artifact]):
         return self.record.type
 
     @property
+    def base_type(self) -> str:
+        """MLMD's own type that its type is one of, `mlmd.Model`; empty if it is of none."""
+        return self.record.base_type
+
+    @property
+    def state(self) -> str:
+        """MLMD's artifact state in lower case: live, pending, deleted, ..."""
+        return self.record.state
+
+    @property
     def data_type(self) -> str:
         """The Python type that was written, `module.Name`; empty if not recorded."""
         return self.record.data_type
@@ -151,7 +161,7 @@ class ArtifactView(RecordView[Artifact]):
         """`pipeline/run/step/output` of the step that made it; its URI if no step of a run did."""
         producer = self.producer_step
         if producer is not None and producer.has_run:
-            for name, found in producer.outputs.lists.items():
+            for name, found in producer.list_outputs(include_logs=True).lists.items():
                 for place, artifact in enumerate(found):
                     if artifact.id == self.id:
                         slot = quote_slot(name, place if len(found) > 1 else None)

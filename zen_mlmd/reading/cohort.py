@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, Artifact, Event, PipelineRun, StepRun, WholeRun
@@ -26,7 +27,8 @@ class RunContents:
         emitters: The steps of this run that have an output event for an artifact, by artifact id: the
             one that made it, or the one that found it in the cache.
         producers: The id of the step that made an artifact, be it of another run, by artifact id.
-        makers: Those steps, by their id.
+        makers: Those steps by their id, and those that a step was cached from.
+        elsewhere: Other runs that its steps' views looked into, for the next that asks.
     """
 
     steps: Sequence[StepRun]
@@ -35,6 +37,7 @@ class RunContents:
     emitters: dict[int, list[int]] = field(default_factory=dict)
     producers: dict[int, int] = field(default_factory=dict)
     makers: dict[int, StepRun] = field(default_factory=dict)
+    elsewhere: list[Any] = field(default_factory=list)
 
 
 @dataclass

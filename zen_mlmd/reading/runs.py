@@ -298,6 +298,10 @@ class PipelineRunView(RecordView[PipelineRun]):
         """Return a step's record as the run's other steps have it; see `Dialect.assemble`."""
         return next((each for each in self._steps() if each.id == step.id), step)
 
+    def holds(self, step_id: int) -> bool:
+        """Tell whether a step run is one of its own."""
+        return any(each.id == step_id for each in self._steps())
+
     @property
     def warnings(self) -> list[Flaw]:
         """What is wrong with its rows, and those of its steps and artifacts; they were read all the same."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from zen_mlmd.dialects import registry
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader, slots
@@ -97,22 +98,41 @@ class StepView(RecordView[StepRun]):
         "failure",
     )
 
-    def __init__(self, record: StepRun, loader: Loader, run: PipelineRunView | None = None) -> None:
+    def __init__(
+        self,
+        record: StepRun,
+        loader: Loader,
+        run: PipelineRunView | None = None,
+        *,
+        near: list[PipelineRunView] | None = None,
+    ) -> None:
         super().__init__(record, loader)
         self._run = run
+        self._near = [] if near is None else near
 
     def __repr__(self) -> str:
-        return f"<Step {printable(self.key)} {self.status}>"
+        status = self.status
+        return f"<Step {printable(self.record.key)} {status}>"  # no questions for what is only shown
 
     @property
     def key(self) -> str:
         """Its name in its run, with the groups that it lies in: `train-sub/train`, `for-loop-2[0]/trial`."""
-        return self.record.key
+        return self._in_run().key
 
     @property
     def display_name(self) -> str:
         """What a user called it; its name if that was not recorded."""
         return self.record.display_name or self.record.name
+
+    @property
+    def type(self) -> str:
+        """The execution type's name."""
+        return self.record.type
+
+    @property
+    def base_type(self) -> str:
+        """MLMD's own type that its type is one of, `mlmd.Train`; empty if it is of none."""
+        return self.record.base_type
 
     @property
     def kind(self) -> StepKind:
@@ -148,13 +168,14 @@ class StepView(RecordView[StepRun]):
         if wanted is None:
             made = [each.producer_step for each in self.outputs.values()]
             return next((each for each in made if each is not None and each.id != self.id), None)
-        found = self._loader.steps([wanted]).get(wanted)
+        known = {} if self._run is None else self._run.contents().makers
+        found = known.get(wanted) or self._loader.steps([wanted]).get(wanted)
         return None if found is None else self.beside(found)
 
     @property
     def output_parameters(self) -> Mapping[str, Any]:
         """The values that it returned and that are no artifacts, by name."""
-        return self.record.output_parameters
+        return self._settled().output_parameters
 
     @property
     def entrypoint_name(self) -> str:
@@ -163,8 +184,8 @@ class StepView(RecordView[StepRun]):
 
     @property
     def status(self) -> Status:
-        """How it stands."""
-        return self.record.status
+        """How it stands; a group as its members do."""
+        return self._settled().status
 
     @property
     def is_cached(self) -> bool:
@@ -220,12 +241,12 @@ class StepView(RecordView[StepRun]):
     @property
     def ended_at(self) -> datetime | None:
         """When it ended; None while it runs."""
-        return self.record.ended_at
+        return self._settled().ended_at
 
     @property
     def duration_s(self) -> float | None:
         """Seconds from start to end; None while it runs."""
-        return self.record.duration_s
+        return self._settled().duration_s
 
     @property
     def run(self) -> PipelineRunView:
@@ -319,7 +340,7 @@ class StepView(RecordView[StepRun]):
             NotFoundError: It has no such output.
             UsageError: The output is a list, and the part does not say which of it.
         """
-        outputs = self.outputs
+        outputs = self.list_outputs(include_logs=True)
         name, place = unquote_slot(part)
         listed = outputs.lists.get(name, ())
         return listed[place] if place is not None and place < len(listed) else outputs[unquote_part(part)]
@@ -341,9 +362,7 @@ class StepView(RecordView[StepRun]):
         ids = sorted(each for each in wanted if each is not None and each != self.id)
         elsewhere = self._loader.steps([each for each in ids if each not in own])
         parents = (
-            StepView(own[each], self._loader, self._run)
-            if each in own
-            else StepView(elsewhere[each], self._loader)
+            StepView(own[each], self._loader, self._run) if each in own else self.beside(elsewhere[each])
             for each in ids
             if each in own or each in elsewhere
         )
@@ -361,7 +380,10 @@ class StepView(RecordView[StepRun]):
         if record.id == self.id:
             return self
         same = self._run is not None and record.id in self._run.contents().events
-        return StepView(record, self._loader, self._run if same else None)
+        if self._run is None or not same:
+            near = None if self._run is None else self._run.contents().elsewhere
+            return StepView(record, self._loader, near=near)
+        return StepView(self._run.as_in_run(record), self._loader, self._run)
 
     def events(self, types: Collection[EventType] = tuple(EventType)) -> list[Event]:
         """Return its events of those types, INTERNAL_* ones included by default."""
@@ -391,9 +413,24 @@ class StepView(RecordView[StepRun]):
         if self._run is None:
             from zen_mlmd.reading.runs import PipelineRunView
 
-            found = self._loader.run_of_step(self.record)
-            self._run = None if found is None else PipelineRunView.alone(found, self._loader)
+            self._run = next((run for run in self._near if run.holds(self.id)), None)
+            found = self._loader.run_of_step(self.record) if self._run is None else None
+            if found is not None:
+                self._run = PipelineRunView.alone(found, self._loader)
+                self._near.append(self._run)
+            if self._run is not None and registry.named(self.record.dialect).GROUPS:
+                self.record = self._run.as_in_run(self.record)
         return self._run
+
+    def _in_run(self) -> StepRun:
+        """Return its record with the groups that it lies in, which its run's other steps tell."""
+        if registry.named(self.record.dialect).GROUPS:
+            self._find_run()
+        return self.record
+
+    def _settled(self) -> StepRun:
+        """Return its record, of a group as its members have it."""
+        return self._in_run() if self.kind.is_group else self.record
 
     def _events(self) -> list[Event]:
         if self._run is not None:

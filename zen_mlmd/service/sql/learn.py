@@ -43,6 +43,7 @@ class Found:
         dialect: SQLAlchemy's name of the database.
         present: MLMD's tables and their columns, by MLMD's names.
         others: How many other tables there are.
+        copies: Tables that a migration makes on its way, and leaves if it is cut short.
         versions: The rows of `MLMDEnv`: one, if all is well.
         statement_bytes: Of the longest statement that the server takes; None if there is no such limit.
         signed_zero: Whether it tells -0.0 from 0.0.
@@ -54,6 +55,7 @@ class Found:
     versions: tuple[int, ...]
     statement_bytes: int | None = None
     signed_zero: bool = True
+    copies: tuple[str, ...] = ()
 
     @property
     def half_made(self) -> bool:
@@ -82,7 +84,7 @@ class Found:
                 f"{location}: its MLMD schema is {version}, and {OLDEST_VERSION} is the oldest that is read",
                 hint="back it up, then let ml-metadata 1.17.1 migrate it (`enable_upgrade_migration`)",
             )
-        lacking = self._lacking(version)
+        lacking = self.lacking(version)
         if lacking:
             cut_short = "was a migration cut short? `zen-mlmd metadata-store migrate` goes on with it"
             raise NotMlmdError(
@@ -91,7 +93,8 @@ class Found:
             )
         return Schema(self.dialect, version, self.present, self.statement_bytes, self.signed_zero)
 
-    def _lacking(self, version: int) -> list[str]:
+    def lacking(self, version: int) -> list[str]:
+        """Return the tables, and the columns of those there are, that a schema of version 6 to 10 has."""
         return [
             table if table not in self.present else f"{table}.{column}"
             for table, columns in columns_of(version).items()
@@ -143,7 +146,12 @@ def look(connection: Connection) -> Found:
         if rows and dialect == "mysql":
             statement_bytes = rows[0][1]
             signed_zero = math.copysign(1, rows[0][2]) < 0  # MySQL's has a sign, MariaDB's has none
-    return Found(dialect, present, len(others), versions, statement_bytes, signed_zero)
+    copies = tuple(sorted(each for each in others if _key(dialect, each) in _copies(dialect)))
+    return Found(dialect, present, len(others), versions, statement_bytes, signed_zero, copies)
+
+
+def _copies(dialect: str) -> set[str]:
+    return {_key(dialect, f"{name}Temp") for name in COLUMNS}
 
 
 def _key(dialect: str, name: str) -> str:

@@ -7,17 +7,17 @@ for their types nor for their indexes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from zen_mlmd.service.sql import ddl
+from zen_mlmd.service.finding import Finding
+from zen_mlmd.service.sql import ddl, versions
 from zen_mlmd.service.sql.create import making
-from zen_mlmd.service.sql.learn import Index, indexes, learn
+from zen_mlmd.service.sql.learn import Index, indexes, look
 from zen_mlmd.service.sql.limits import NAME_BYTES, NAMES, exact_collation, folds_case
-from zen_mlmd.service.sql.schema import COLUMNS, SCHEMA_VERSION, Column, Schema
+from zen_mlmd.service.sql.schema import COLUMNS, Column, Schema
 
 OFFERED: Final = {
     "idx_association_execution_id": ("Association", "execution_id"),
@@ -25,56 +25,34 @@ OFFERED: Final = {
 }
 """Indexes that MLMD's schema lacks: without them the contexts of a node are found by reading all links."""
 
+_NARROW: Final = "larger values are refused"
+_FOLDS: Final = "names that differ by case are one to it"
 _MYSQL_WIDER: Final = {"text": "LONGTEXT", "mediumtext": "LONGTEXT", "mediumblob": "LONGBLOB"}
 _POSTGRESQL_LONG: Final = tuple(
     name for name, (_, columns) in ddl.INDEXES.items() if columns[-1] in ("uri", "string_value")
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that could be better.
-
-    Attributes:
-        what: What was found, and what comes of it.
-        remedy: What would be done about it, or whom to ask.
-        statements: That mend it; none if it is left to a person.
-    """
-
-    what: str
-    remedy: str
-    statements: tuple[str, ...] = ()
-
-
-def examine(connection: Connection, location: str) -> list[Finding]:
+def examine(connection: Connection) -> list[Finding]:
     """Return what could be better, the worst first; nothing is changed.
 
     Reads catalogs only, however large the tables are.
-
-    Raises:
-        NotMlmdError: There are no tables of MLMD's, or not all of them.
-        SchemaVersionError: The schema is newer than 10, or older than 6.
     """
-    schema = learn(connection, location)
-    there = indexes(connection)
-    if schema.version < SCHEMA_VERSION:
-        found = [
-            Finding(
-                f"its MLMD schema is {schema.version}: it is only read",
-                f"`zen-mlmd metadata-store migrate` brings it to {SCHEMA_VERSION}, in place and for ever",
-            )
-        ]
-    else:
-        found = [*_COLUMNS[schema.dialect](connection, schema, there), *_missing(schema, there)]
+    found = look(connection)
+    findings = versions.examine(found)
+    if not findings:
+        schema, there = found.schema(""), indexes(connection)
+        findings = [*_COLUMNS[schema.dialect](connection, schema, there), *_missing(schema, there)]
     connection.rollback()
-    return found
+    return findings
 
 
 def mend(connection: Connection, location: str, progress: Callable[[Finding], object] | None = None) -> int:
     """Mend what `examine` finds and has statements for; return how many findings that were.
 
     On SQLite and PostgreSQL it is one transaction; on MySQL each statement commits by itself, and a call
-    that was cut short is gone on with by another. Writers wait while a table is made anew.
+    that was cut short is gone on with by another. Writers wait while a table is made anew. What is found
+    once a schema's version is mended is left to another call.
 
     Args:
         connection: Outside a transaction; it is left so.
@@ -84,7 +62,7 @@ def mend(connection: Connection, location: str, progress: Callable[[Finding], ob
     Raises:
         ContentionError: Another process is at it.
     """
-    findings = [each for each in examine(connection, location) if each.statements]
+    findings = [each for each in examine(connection) if each.statements]
     if not findings:
         return 0
     with making(connection, location):
@@ -102,16 +80,20 @@ def _missing(schema: Schema, there: Sequence[Index]) -> Iterator[Finding]:
     for name, (table, columns) in ddl.INDEXES.items():
         if name not in names:
             yield Finding(
+                "index-missing",
                 f"MLMD's own index {name} is missing",
                 f"it is made, on {table}({', '.join(columns)})",
-                (ddl.create_index(schema.dialect, name),),
+                subject=table,
+                statements=(ddl.create_index(schema.dialect, name),),
             )
     for name, (table, column) in OFFERED.items():
         if not any(each.table == table.lower() and each.columns[:1] == (column,) for each in there):
             yield Finding(
-                f"{table} has no index on {column}: the contexts of a node are found by reading all of it",
+                "index-offered",
+                f"no index on {column}: the contexts of a node are found by reading the whole table",
                 f"{name} is made, which MLMD's own schema lacks",
-                (_plain_index(schema.dialect, name, table, column),),
+                subject=table,
+                statements=(_plain_index(schema.dialect, name, table, column),),
             )
 
 
@@ -133,9 +115,11 @@ def _mysql(connection: Connection, schema: Schema, _: Sequence[Index]) -> Iterat
         engine, row_format = kept.get(table.lower(), ("innodb", ""))
         if engine != "innodb":
             yield Finding(
-                f"{table} is kept by {engine}: a write that fails in the middle stays half done",
+                "engine",
+                f"{engine} keeps it: a write that fails in the middle stays half done",
                 "it is given to InnoDB",
-                (f"ALTER TABLE `{table}` ENGINE = InnoDB",),
+                subject=table,
+                statements=(f"ALTER TABLE `{table}` ENGINE = InnoDB",),
             )
         # Elsewhere InnoDB indexes 767 bytes of a text.
         long_names = row_format in ("dynamic", "compressed")
@@ -146,10 +130,13 @@ def _mysql(connection: Connection, schema: Schema, _: Sequence[Index]) -> Iterat
         ]
         if changes:
             parts = ", ".join(f"MODIFY COLUMN {words}" for words, _, _ in changes)
+            whys = list(dict.fromkeys(each for _, why, _ in changes for each in why))
             yield Finding(
-                f"{table}: {'; '.join(dict.fromkeys(each for _, why, _ in changes for each in why))}",
+                "names-fold" if _FOLDS in whys else "narrow-column",
+                "; ".join(whys),
                 ", ".join(to for _, _, to in changes),
-                (f"ALTER TABLE `{table}` {parts}",),
+                subject=table,
+                statements=(f"ALTER TABLE `{table}` {parts}",),
             )
 
 
@@ -163,7 +150,7 @@ def _mysql_change(
     folds = name in NAMES and folds_case(column.collation)
     if not words and not folds:
         return None
-    why = ("larger values are refused",) * bool(words) + ("names that differ by case are one to it",) * folds
+    why = (_NARROW,) * bool(words) + (_FOLDS,) * folds
     words = words or column.declared.upper()
     collation = exact_collation(column.collation) if folds else column.collation
     declared = " ".join(
@@ -197,21 +184,23 @@ def _postgresql(_: Connection, schema: Schema, there: Sequence[Index]) -> Iterat
                 wider[name] = "TEXT"
         if wider:
             parts = ", ".join(f"ALTER COLUMN {name} TYPE {words}" for name, words in wider.items())
+            declared = schema.present[table]
             yield Finding(
-                f"{table}: larger values are refused",
-                ", ".join(
-                    f"{name} {schema.present[table][name].declared} -> {words}"
-                    for name, words in wider.items()
-                ),
-                (f"ALTER TABLE {table.lower()} {parts}",),
+                "narrow-column",
+                _NARROW,
+                ", ".join(f"{name} {declared[name].declared} -> {words}" for name, words in wider.items()),
+                subject=table,
+                statements=(f"ALTER TABLE {table.lower()} {parts}",),
             )
     for index in there:
         if index.name in _POSTGRESQL_LONG and index.method == "btree":
             table, columns = ddl.INDEXES[index.name]
             yield Finding(
+                "index-whole-text",
                 f"{index.name} indexes whole texts: those of more than 2600 bytes, compressed, are refused",
                 "it is made anew as a hash, which finds texts of any length",
-                (
+                subject=table,
+                statements=(
                     f"DROP INDEX {index.name}",
                     _plain_index("postgresql", index.name, table, columns[-1], " USING hash"),
                 ),

@@ -9,9 +9,7 @@ in one answer that is as long as there are runs; all contexts of a store come in
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import islice
 
@@ -20,21 +18,20 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from zen_mlmd.dialects import registry, tfx, zen
 from zen_mlmd.dialects.base import Dialect, event
 from zen_mlmd.dialects.properties import text
-from zen_mlmd.dialects.tfx_nodes import Place, pipeline_of, places
+from zen_mlmd.dialects.tfx_nodes import Place, places
+from zen_mlmd.loader.events import earliest, emitters, in_order, slots
+from zen_mlmd.loader.placement import context_types, pipelines_of, type_of_context
 from zen_mlmd.model import (
-    INPUT_EVENTS,
-    OUTPUT_EVENTS,
     Artifact,
     Event,
     Pipeline,
     PipelineRun,
-    Slot,
     Status,
     StepRun,
     WholeRun,
     from_millis,
 )
-from zen_mlmd.service.client import PAGE, Client
+from zen_mlmd.service.client import Client
 
 _FEW_RUNS = 4
 """The steps of up to so many runs are asked run by run, whatever else there is."""
@@ -69,14 +66,6 @@ class Loader:
         self.trusted = trusted
 
     @property
-    def _pipeline_of_run(self) -> dict[int, str]:
-        return self.client.remembered("pipelines of runs")
-
-    @property
-    def _pipeline_of_execution(self) -> dict[int, str]:
-        return self.client.remembered("pipelines of executions")
-
-    @property
     def _pipeline_ids(self) -> dict[str, int]:
         return self.client.remembered("pipelines")
 
@@ -95,16 +84,16 @@ class Loader:
     def pipelines(self) -> list[Pipeline]:
         """Return all pipelines, oldest first; each name once, whoever has runs of it."""
         found: dict[str, Pipeline] = {}
-        for kind in self._context_types(registry.PIPELINE_TYPES - {tfx.PIPELINE}):
+        for kind in context_types(self.client, registry.PIPELINE_TYPES - {tfx.PIPELINE}):
             for context in self.client.contexts_of_type(kind):
                 _add(found, registry.of_pipeline(kind).pipeline_name(context), context)
-        for kind in self._context_types(registry.RUNS_WITHOUT_PIPELINE):
+        for kind in context_types(self.client, registry.RUNS_WITHOUT_PIPELINE):
             for context in self.client.contexts_of_type(kind):
                 dialect = registry.of_run(context, kind)
                 if dialect is not None:
                     _add(found, dialect.pipeline_of_run(context) or "", context)
         # One of this type is the pipeline of its name, as for `find_pipeline`.
-        own = self.client.contexts_of_type(tfx.PIPELINE) if self._context_types({tfx.PIPELINE}) else []
+        own = self.client.contexts_of_type(tfx.PIPELINE) if context_types(self.client, {tfx.PIPELINE}) else []
         for context in own:
             found[text(context.name)] = _pipeline(text(context.name), context)
         return sorted(found.values(), key=lambda each: each.id)
@@ -115,14 +104,10 @@ class Loader:
         if context is not None:
             self._pipeline_ids[name] = context.id
             return _pipeline(name, context)
-        others = self._context_types(registry.PIPELINE_TYPES | registry.RUNS_WITHOUT_PIPELINE)
+        others = context_types(self.client, registry.PIPELINE_TYPES | registry.RUNS_WITHOUT_PIPELINE)
         if others <= {tfx.PIPELINE}:
             return None
         return next((each for each in self.pipelines() if each.name == name), None)
-
-    def _context_types(self, wanted: AbstractSet[str]) -> AbstractSet[str]:
-        """Return which of some context types the store has."""
-        return wanted & set(self.client.type_names("context"))
 
     def newest_runs(self, pipeline: str | None = None) -> Iterator[list[PipelineRun]]:
         """Yield the runs of a pipeline, or of all, in lists that grow: those that began last come first.
@@ -145,7 +130,7 @@ class Loader:
             return
         rest = [
             each
-            for kind in sorted(self._context_types(registry.RUN_TYPES))
+            for kind in sorted(context_types(self.client, registry.RUN_TYPES))
             for each in self.client.contexts_of_type(kind)
             if each.id <= older[0].id and self._is_run(each)
         ]
@@ -158,11 +143,7 @@ class Loader:
         return self._dialect_of_run(context) is not None
 
     def _dialect_of_run(self, context: mlmd.Context) -> Dialect | None:
-        return registry.of_run(context, self._type_of_context(context))
-
-    def _type_of_context(self, context: mlmd.Context) -> str:
-        # Some versions of MLMD name a node's type beside its id.
-        return str(context.type or self.client.type_of("context", context.type_id).name)
+        return registry.of_run(context, type_of_context(self.client, context))
 
     def find_run(self, name: str) -> PipelineRun | None:
         """Return the run of that name, or None; the first of `find_runs`."""
@@ -171,7 +152,7 @@ class Loader:
     def find_runs(self, name: str) -> list[PipelineRun]:
         """Return the runs of that name; MLMD keeps the names of one context type's unique."""
         found = [self.client.context(tfx.RUN, name)]
-        others = self._context_types(registry.RUN_TYPES) - {tfx.RUN}
+        others = context_types(self.client, registry.RUN_TYPES) - {tfx.RUN}
         for kind in sorted(others):
             candidates = dict.fromkeys(
                 each
@@ -197,7 +178,7 @@ class Loader:
             return self._runs([found])[0] if found is not None else None
         own = registry.named(step.dialect).RUNS
         contexts = [each for each in self.client.contexts_of_execution(step.id) if self._is_run(each)]
-        contexts.sort(key=lambda each: self._type_of_context(each) not in own)
+        contexts.sort(key=lambda each: type_of_context(self.client, each) not in own)
         return self._runs(contexts[:1])[0] if contexts else None
 
     def _runs(self, contexts: Sequence[mlmd.Context]) -> list[PipelineRun]:
@@ -205,72 +186,10 @@ class Loader:
         newest["id"] = max([newest.get("id", 0), *(each.id for each in contexts)])
         placed = [(each, dialect) for each in contexts if (dialect := self._dialect_of_run(each))]
         told = {each.id: dialect.pipeline_of_run(each) for each, dialect in placed}
-        self._place({each.id: dialect for each, dialect in placed if told[each.id] is None})
-        known = self._pipeline_of_run
+        known = pipelines_of(
+            self.client, {each.id: dialect for each, dialect in placed if told[each.id] is None}
+        )
         return [dialect.run(each, told[each.id] or known.get(each.id, "")) for each, dialect in placed]
-
-    def _place(self, runs: Mapping[int, Dialect]) -> None:
-        """Find the pipelines of runs whose rows do not tell them, as far as they are not known.
-
-        TFX up to 1.10 and ZenML link a run to its pipeline by nothing but shared executions: such
-        runs cost a call each, once.
-        """
-        known = self._pipeline_of_run
-        unplaced = [each for each in runs if each not in known]
-        if not unplaced:
-            return
-        few = len(unplaced) <= PAGE
-        placed = self._ask_parents(unplaced) if few else {}
-        if len(placed) < len(unplaced):
-            kinds = frozenset[str]().union(*(runs[each].PIPELINES for each in unplaced if each not in placed))
-            pipelines = {
-                context.id: registry.of_pipeline(kind).pipeline_name(context)
-                for kind in self._context_types(kinds)
-                for context in self.client.contexts_of_type(kind)
-            }
-            parents: dict[int, list[str]] = defaultdict(list)
-            names: dict[int, str] = {}
-            for pipeline, name in () if few else pipelines.items():
-                for child in self.client.children(pipeline):
-                    parents[child.id].append(name)
-                    names[child.id] = text(child.name)
-            placed.update(
-                (run, pipeline_of(self.client, names[run], found)) for run, found in parents.items()
-            )
-            placed.update(self._ask_executions([each for each in unplaced if each not in placed], pipelines))
-        known.update(placed)
-
-    def _ask_parents(self, runs: Sequence[int]) -> dict[int, str]:
-        found = {
-            run: [
-                registry.of_pipeline(kind).pipeline_name(parent)
-                for parent in parents
-                if (kind := self._type_of_context(parent)) in registry.PIPELINE_TYPES
-            ]
-            for run, parents in self.client.parents(runs).items()
-        }
-        several = self.client.contexts([run for run, names in found.items() if len(names) > 1])
-        return {
-            run: pipeline_of(self.client, text(several[run].name) if run in several else "", names)
-            for run, names in found.items()
-            if names
-        }
-
-    def _ask_executions(self, runs: Sequence[int], pipelines: Mapping[int, str]) -> dict[int, str]:
-        if not runs:
-            return {}
-        if len(pipelines) == 1:
-            return dict.fromkeys(runs, next(iter(pipelines.values())))
-        executions = {run: self.client.executions_of_context(run) for run in runs}
-        firsts = {run: found[0].id for run, found in executions.items() if found}
-        owner = self._pipeline_of_execution
-        if not owner.keys() >= set(firsts.values()):
-            owner.update(
-                (execution.id, name)
-                for pipeline, name in pipelines.items()
-                for execution in self.client.executions_of_context(pipeline)
-            )
-        return {run: owner[first] for run, first in firsts.items() if first in owner}
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -373,11 +292,11 @@ class Loader:
 
     def events_of_steps(self, ids: Sequence[int]) -> list[Event]:
         """Return all events of step runs, whatever their type, oldest first."""
-        return _in_order(self.client.events_of_executions(ids))
+        return in_order(self.client.events_of_executions(ids))
 
     def events_of_artifacts(self, ids: Sequence[int]) -> list[Event]:
         """Return all events of artifacts, whatever their type, oldest first."""
-        return _in_order(self.client.events_of_artifacts(ids))
+        return in_order(self.client.events_of_artifacts(ids))
 
     def producers(self, events: Iterable[Event]) -> dict[int, int]:
         """Return which execution made each artifact, from all of those artifacts' events.
@@ -385,26 +304,30 @@ class Loader:
         A cached execution re-emits artifacts that another made: the producer is the earliest
         execution that is not CACHED, or the earliest if all are. One call at most.
         """
-        return self.choose_producers(_emitters(events))
+        return self.choose_producers(emitters(events))
 
     def makers(
         self, events: Iterable[Event], known: Mapping[int, StepRun]
     ) -> tuple[dict[int, int], dict[int, StepRun]]:
-        """Return the same, and the records of those executions by id; `known` need not be asked for."""
-        emitters = _emitters(events)
-        found = self.client.executions(
-            sorted({step for each in emitters.values() for step in each} - known.keys())
-        )
+        """Return the same, and the records of those executions by id; `known` need not be asked for.
+
+        Those that one of `known` says to be cached from are among the records.
+        """
+        made = emitters(events)
+        sources = {each.cached_from_id for each in known.values() if each.cached_from_id is not None}
+        wanted = sources.union(*made.values())
+        found = self.client.executions(sorted(wanted - known.keys()))
         read = {each.id: each for each in self._steps(list(found.values()), None)}
         steps = {**read, **known}
-        producers = {artifact: _earliest(made, steps) for artifact, made in emitters.items()}
-        return producers, {each: steps[each] for each in set(producers.values()) & steps.keys()}
+        producers = {artifact: earliest(by, steps) for artifact, by in made.items()}
+        told = (set(producers.values()) | sources) & steps.keys()
+        return producers, {each: steps[each] for each in told}
 
     def choose_producers(self, makers: dict[int, set[int]]) -> dict[int, int]:
         """Return the producer of each artifact, of those executions that have an output event for it."""
         doubtful = sorted({step for steps in makers.values() if len(steps) > 1 for step in steps})
         steps = {each.id: self._step(each) for each in self.client.executions(doubtful).values()}
-        return {artifact: _earliest(made, steps) for artifact, made in makers.items()}
+        return {artifact: earliest(made, steps) for artifact, made in makers.items()}
 
     # -- what is no data -------------------------------------------------------------------------
 
@@ -426,38 +349,10 @@ class Loader:
         return registry.of_artifact(node, kind).artifact(node, kind)
 
 
-def slots(step: StepRun, events: Iterable[Event], *, taken: bool, hide: bool = True) -> dict[str, list[int]]:
-    """Return the artifacts of a step's inputs (`taken`) or outputs by name, each list in order.
-
-    Args:
-        step: The step.
-        events: All of its events, in the order they were written, which is that of a list without indexes.
-        taken: Inputs or outputs.
-        hide: Leave out what is no data: logs, and inputs that only a condition asked for.
-    """
-    types = INPUT_EVENTS if taken else OUTPUT_EVENTS
-    placed = [
-        (slot.name, slot.index, event.artifact_id)
-        for event in events
-        if event.type in types
-        for slot in event.slots or (Slot(""),)
-    ]
-    lists: dict[str, list[int]] = {}
-    for name, _, artifact in sorted(dict.fromkeys(placed), key=lambda each: each[:2]):
-        if not (hide and registry.role(step.dialect, name, taken=taken)):
-            lists.setdefault(name, []).append(artifact)
-    return lists
-
-
 def _placed(step: StepRun, place: Place | None) -> StepRun:
     name = "" if place is None else place.name
     scope = "" if place is None else place.scope
     return replace(step, scope=scope, name=name or step.type.rpartition(".")[2] or str(step.id))
-
-
-def _earliest(made: set[int], steps: Mapping[int, StepRun]) -> int:
-    cached = {each for each in made if each in steps and steps[each].status is Status.CACHED}
-    return min(made - cached or made)
 
 
 def _pipeline(name: str, context: mlmd.Context) -> Pipeline:
@@ -470,15 +365,4 @@ def _add(found: dict[str, Pipeline], name: str, context: mlmd.Context) -> None:
         found[name] = _pipeline(name, context)
 
 
-def _emitters(events: Iterable[Event]) -> dict[int, set[int]]:
-    """Return the executions that have an output event for each artifact."""
-    emitters: dict[int, set[int]] = defaultdict(set)
-    for each in events:
-        if each.type in OUTPUT_EVENTS:
-            emitters[each.artifact_id].add(each.step_id)
-    return emitters
-
-
-def _in_order(events: Iterable[mlmd.Event]) -> list[Event]:
-    ordered = sorted(events, key=lambda each: (each.milliseconds_since_epoch, each.execution_id))
-    return [event(each) for each in ordered]
+__all__ = ["Loader", "slots"]

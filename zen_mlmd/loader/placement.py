@@ -1,0 +1,96 @@
+"""Which pipeline a run is of, where its own row does not tell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from zen_mlmd.dialects import registry
+from zen_mlmd.dialects.base import Dialect
+from zen_mlmd.dialects.properties import text
+from zen_mlmd.dialects.tfx_nodes import pipeline_of
+from zen_mlmd.service.client import PAGE, Client
+
+
+def context_types(client: Client, wanted: AbstractSet[str]) -> AbstractSet[str]:
+    """Return which of some context types the store has."""
+    return wanted & set(client.type_names("context"))
+
+
+def type_of_context(client: Client, context: mlmd.Context) -> str:
+    """Return the name of a context's type; some versions of MLMD name it beside its id."""
+    return str(context.type or client.type_of("context", context.type_id).name)
+
+
+def pipelines_of(client: Client, runs: Mapping[int, Dialect]) -> Mapping[int, str]:
+    """Return the pipelines of runs by id; a run of which it cannot be found out is left out.
+
+    TFX up to 1.10 and ZenML link a run to its pipeline by nothing but shared executions: such
+    runs cost a call each, once.
+    """
+    known: dict[int, str] = client.remembered("pipelines of runs")
+    unplaced = [each for each in runs if each not in known]
+    if not unplaced:
+        return known
+    few = len(unplaced) <= PAGE
+    placed = _by_their_parents(client, unplaced) if few else {}
+    if len(placed) < len(unplaced):
+        kinds = frozenset[str]().union(*(runs[each].PIPELINES for each in unplaced if each not in placed))
+        pipelines = {
+            context.id: registry.of_pipeline(kind).pipeline_name(context)
+            for kind in context_types(client, kinds)
+            for context in client.contexts_of_type(kind)
+        }
+        if not few:
+            placed.update(_by_the_children(client, pipelines))
+        rest = [each for each in unplaced if each not in placed]
+        placed.update(_by_their_executions(client, rest, pipelines))
+    known.update(placed)
+    return known
+
+
+def _by_their_parents(client: Client, runs: Sequence[int]) -> dict[int, str]:
+    found = {
+        run: [
+            registry.of_pipeline(kind).pipeline_name(parent)
+            for parent in parents
+            if (kind := type_of_context(client, parent)) in registry.PIPELINE_TYPES
+        ]
+        for run, parents in client.parents(runs).items()
+    }
+    several = client.contexts([run for run, names in found.items() if len(names) > 1])
+    return {
+        run: pipeline_of(client, text(several[run].name) if run in several else "", names)
+        for run, names in found.items()
+        if names
+    }
+
+
+def _by_the_children(client: Client, pipelines: Mapping[int, str]) -> dict[int, str]:
+    parents: dict[int, list[str]] = defaultdict(list)
+    names: dict[int, str] = {}
+    for pipeline, name in pipelines.items():
+        for child in client.children(pipeline):
+            parents[child.id].append(name)
+            names[child.id] = text(child.name)
+    return {run: pipeline_of(client, names[run], found) for run, found in parents.items()}
+
+
+def _by_their_executions(client: Client, runs: Sequence[int], pipelines: Mapping[int, str]) -> dict[int, str]:
+    if not runs:
+        return {}
+    if len(pipelines) == 1:
+        return dict.fromkeys(runs, next(iter(pipelines.values())))
+    executions = {run: client.executions_of_context(run) for run in runs}
+    firsts = {run: found[0].id for run, found in executions.items() if found}
+    owner: dict[int, str] = client.remembered("pipelines of executions")
+    if not owner.keys() >= set(firsts.values()):
+        owner.update(
+            (execution.id, name)
+            for pipeline, name in pipelines.items()
+            for execution in client.executions_of_context(pipeline)
+        )
+    return {run: owner[first] for run, first in firsts.items() if first in owner}
