@@ -20,7 +20,7 @@ from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
 from zen_mlmd.lineage.lazy import Lazy, LazyEvents, Met
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, EventType, to_millis
-from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.edges import EdgeQuery, LineageEdges
 
 DIRECTIONS: Final = get_args(Direction)
 
@@ -194,11 +194,14 @@ class _Walk:
         is_bound = bounds.max_hops is not None or bounds.stop_types or bounds.since or bounds.until
         if not start or is_bound or self._aside.has_groups:
             return LineageEdges()
-        inputs, outputs = sorted(self._inputs), sorted(self._outputs)
-        found = self._loader.client.lineage_edges(
-            start, upstream=self._upstream, inputs=inputs, outputs=outputs, barred=ASIDE
+        query = EdgeQuery(
+            artifacts=start,
+            upstream=self._upstream,
+            inputs=sorted(self._inputs),
+            outputs=sorted(self._outputs),
+            barred=ASIDE,
         )
-        return found or LineageEdges()
+        return self._loader.client.lineage_edges(query) or LineageEdges()
 
     def _take(self, edges: LineageEdges) -> bool:
         """Take the whole graph, if these edges are it."""
