@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import zen_mlmd as zm
 from tests.services.kubernetes import FakeKubernetes, OwnDatabases, SharedDatabases
 from tests.services.mariadb import MariaDb
+from zen_mlmd.cli.main import main
 from zen_mlmd.cluster import forward
 from zen_mlmd.errors import (
     ClusterUnreachableError,
@@ -111,6 +115,50 @@ def test_what_was_recorded_outlives_down_and_goes_with_purge(tmp_path: Path, sta
         written += "".join(bench.told) + repr(config) + str(found)
         assert password not in written
         assert fake.token not in written
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def section() -> str:
+    text = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
+    return text[text.index("## A MySQL that is deployed for you") :].partition("\n## ")[0]
+
+
+def block(language: str) -> str:
+    found: str = re.findall(rf"^```{language}\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)[0]
+    return found
+
+
+def test_the_page_works_as_it_stands_and_its_role_suffices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    *commands, purge = block("console").splitlines()
+    with FakeKubernetes(OwnDatabases()) as fake:
+        fake.kubeconfig(tmp_path / "config")
+        fake.namespace("ml")
+        for command in commands:
+            assert main(shlex.split(command)[1:]) == 0, (command, capfd.readouterr())
+        told = capfd.readouterr()
+        assert "up" in told.out
+        assert "MySQL of deployment zen-mlmd in namespace ml: down" in told.out
+        assert main(shlex.split(purge)[1:-1]) == 1  # nobody is there to be asked
+        assert ("secrets", "ml", "zen-mlmd-mysql") in fake.objects.there()
+        assert main(shlex.split(purge)[1:]) == 0
+        assert {key for key in fake.objects.there() if key[1] == "ml"} == set()
+        allowed = {
+            (verb, resource)
+            for rule in yaml.safe_load(block("yaml"))["rules"]
+            for verb in rule["verbs"]
+            for resource in rule["resources"]
+        }
+        called = {(call.verb, call.resource) for call in fake.calls if call.resource != "namespaces"}
+        named = {(("create" if each == "pods/portforward" else verb), each) for verb, each in called}
+        assert named <= allowed
+        assert named >= allowed - {("update", each) for _, each in allowed} - {("list", "events")}
 
 
 def test_two_stores_live_side_by_side(bench: Bench) -> None:

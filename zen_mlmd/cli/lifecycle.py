@@ -87,14 +87,19 @@ def logs(name: str | None, *, follow: bool, tail: int | None) -> None:
 
 
 def _chosen(name: str | None) -> tuple[str, StoreConfig]:
-    """Return a store's name and settings."""
+    """Return a store's settings, and its name: in a profile of its own, with the profile's before it."""
     from zen_mlmd.stack import ActiveStack, config_named
     from zen_mlmd.stack.active import is_name
+    from zen_mlmd.stack.settings import DEFAULT
 
-    if name is not None:
-        return (name if is_name(name) else ""), config_named(name)
-    found: Any = ActiveStack().resolve("metadata_store")
-    return found.name, found.config
+    stack = ActiveStack()
+    if name is None:
+        found: Any = stack.resolve("metadata_store")
+        name, config = found.name, found.config
+    else:
+        name, config = (name if is_name(name) else ""), config_named(name)
+    profile = stack.settings.profile
+    return (name if not name or profile == DEFAULT else f"{profile}.{name}"), config
 
 
 def _shown(found: Status, output: str) -> int:

@@ -204,7 +204,7 @@ def _claim_change(have: Object, want: Object) -> Object | None:
         raise _fixed(
             have,
             f"its storage class is {have['spec'].get('storageClassName')!r}, and stays",
-            "set `storage_class` as it was; or copy the data to another deployment: `zen-mlmd copy`",
+            "set `storage_class` as it was; or give the store another `deployment`, with data of its own",
         )
     had, size = quantity(storage_of(have)), quantity(storage_of(want))
     if size < had:
