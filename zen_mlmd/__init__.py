@@ -23,7 +23,14 @@ from zen_mlmd import errors
 from zen_mlmd._version import __version__
 
 if TYPE_CHECKING:
-    from zen_mlmd.flavors import KubeflowConfig, MysqlConfig, PostgresqlConfig, SqliteConfig, StoreConfig
+    from zen_mlmd.flavors import (
+        KubeflowConfig,
+        KubernetesConfig,
+        MysqlConfig,
+        PostgresqlConfig,
+        SqliteConfig,
+        StoreConfig,
+    )
     from zen_mlmd.lineage import LineageGraph
     from zen_mlmd.model import Status
     from zen_mlmd.payloads import Materializer
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "KubeflowConfig": "zen_mlmd.flavors",
+    "KubernetesConfig": "zen_mlmd.flavors",
     "LineageGraph": "zen_mlmd.lineage",
     "Materializer": "zen_mlmd.payloads",
     "MysqlConfig": "zen_mlmd.flavors",
@@ -48,6 +56,7 @@ _HOME = {
 
 __all__ = [
     "KubeflowConfig",
+    "KubernetesConfig",
     "LineageGraph",
     "Materializer",
     "MysqlConfig",

@@ -24,7 +24,8 @@ what to do next. No message holds a password, a token or the contents of an arti
      │    ├── LockTimeoutError               ZM211  another writer keeps the SQLite file
      │    ├── ClusterUnreachableError        ZM212  an API server does not answer, or does not know us
      │    ├── ClusterObjectError             ZM213  it refuses something: no such object, forbidden, invalid
-     │    └── ForwardError                   ZM214  the way to a service in a cluster does not stand
+     │    ├── ForwardError                   ZM214  the way to a service in a cluster does not stand
+     │    └── DeploymentError                ZM215  what is to run in a cluster does not come up, or cannot
      ├── StoreError                          ZM300  the store refused a request (`.mlmd_code`)
      │    ├── AlreadyExistsError             ZM301
      │    ├── ContentionError                ZM302  a deadlock or a busy file, after all retries
@@ -219,6 +220,12 @@ class ForwardError(ConnectionFailedError):
     """The way from this machine to a service in a cluster does not stand."""
 
     code = "ZM214"
+
+
+class DeploymentError(ConnectionFailedError):
+    """What a store runs in a cluster does not come up, or something of others stands in its way."""
+
+    code = "ZM215"
 
 
 class StoreError(ZenMlmdError):

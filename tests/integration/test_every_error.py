@@ -261,6 +261,13 @@ def no_selector(bench: Bench) -> None:
         ready_pod(cluster, "kubeflow", "metadata-grpc-service", 8080)
 
 
+def not_deployed(bench: Bench) -> None:
+    from tests.services.kubernetes import FakeKubernetes
+
+    with FakeKubernetes() as fake:
+        zm.open_store(zm.KubernetesConfig(kubeconfig=str(fake.kubeconfig(bench.folder / "config"))))
+
+
 def pickled(bench: Bench) -> None:
     bench.made(point).read()
 
@@ -289,6 +296,7 @@ CASES: dict[type[ZenMlmdError], Case] = {
     errors.ClusterUnreachableError: lambda bench: in_cluster(bench, f"http://127.0.0.1:{free_port()}"),
     errors.ClusterObjectError: no_such_service,
     errors.ForwardError: no_selector,
+    errors.DeploymentError: not_deployed,
     errors.StoreError: lambda bench: bench.store().config.open_service().call("Frobnicate", None),
     errors.AlreadyExistsError: duplicate_artifact,
     errors.ContentionError: contention,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.integration.conftest import stores, url_of
 from zen_mlmd.lineage.walk import walk
 from zen_mlmd.service.base import MetadataService
 from zen_mlmd.service.client import Client
+from zen_mlmd.service.edges import EdgeQuery
 from zen_mlmd.service.sql.service import open_sql
 from zen_mlmd.store import Store
 
@@ -142,17 +144,17 @@ def test_a_cached_step_is_no_producer_in_a_graph_that_was_found_at_once(store: S
 def test_edges_are_not_told_where_a_name_on_the_way_is_barred(store: Store) -> None:
     service = store.loader.client.service
     put(service, [(1, 1, 4), (1, 2, 3), (2, 2, 4), (3, 3, 4)], 3, [])
-    asked: dict[str, Any] = {"upstream": True, "inputs": [3], "outputs": [4]}
-    found = service.lineage_edges([2], **asked, barred=["y", "_"])
+    query = EdgeQuery(artifacts=[2], upstream=True, inputs=[3], outputs=[4])
+    found = service.lineage_edges(replace(query, barred=["y", "_"]))
     assert found is not None
     assert set(found) == {(1, 1, 4), (1, 2, 3), (2, 2, 4)}
-    assert service.lineage_edges([2], **asked, barred=["y", "x"]) is None
+    assert service.lineage_edges(replace(query, barred=["y", "x"])) is None
     request = rpc.PutEventsRequest()
     event = request.events.add(artifact_id=3, execution_id=1, type=mlmd.Event.OUTPUT)
     event.path.steps.add(key="y")
     service.call("PutEvents", request)
-    assert service.lineage_edges([2], **asked, barred=["y"]) is None
-    apart = service.lineage_edges([2], **{**asked, "outputs": [1]}, barred=["y"])
+    assert service.lineage_edges(replace(query, barred=["y"])) is None
+    apart = service.lineage_edges(replace(query, outputs=[1], barred=["y"]))
     assert apart is not None, "no step is met that has it"
     assert list(apart) == []
 

@@ -23,6 +23,7 @@ EXAMPLES = {
     "mysql": "mysql://user@host/metadb",
     "postgresql": "postgresql://user@host/metadb",
     "kubeflow": "kubeflow://host:8080",
+    "kubernetes": "kubernetes://namespace/zen-mlmd",
 }
 """A URL of each flavor; one that is not here shows its scheme."""
 
@@ -113,7 +114,8 @@ caching, provenance and reproducibility possible. Each stack has one; what lies 
 with `zen-mlmd runs`, `artifacts` and `lineage`, and from Python with zen_mlmd.open_store().
 
 Its flavor says where it lies: sqlite is a file on this machine, mysql and postgresql are
-databases that a team shares, kubeflow is the MLMD server of a Kubeflow installation.
+databases that a team shares, kubeflow is the MLMD server of a Kubeflow installation, and
+kubernetes a MySQL that is deployed into a cluster for you.
 `zen-mlmd metadata-store flavor list` has them all.""",
     "artifact_store": """\
 An artifact store keeps the payloads: what steps return is written there, and the metadata

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zen_mlmd.cli.options import output_option
+from zen_mlmd.cli.options import ask, output_option, yes_option
 from zen_mlmd.cli.output import note, print_data, print_facts, print_rows
 from zen_mlmd.cli.safe import safe
 
@@ -38,15 +38,21 @@ def up(name: str | None, output: str) -> int:
 
 @click.command()
 @_name
-def down(name: str | None) -> None:
-    """Take a store down; what was recorded in it stays.
+@click.option("--purge", is_flag=True, help="Delete what was recorded in it, too, for ever.")
+@yes_option
+def down(name: str | None, *, purge: bool, yes: bool) -> None:
+    """Take a store down; what was recorded in it stays, unless it is purged.
 
-    In Python: zen_mlmd.flavors.lifecycle.down
+    In Python: zen_mlmd.flavors.lifecycle.down, purge
     """
     from zen_mlmd.flavors import lifecycle
 
     name, config = _chosen(name)
-    found = lifecycle.down(config, name, lambda text: note(f"{text} ..."))
+    if purge:
+        lifecycle.purging(config)
+        ask(f"{safe(config.location)}: shall all that was recorded there be deleted for ever?", yes=yes)
+    act = lifecycle.purge if purge else lifecycle.down
+    found = act(config, name, lambda text: note(f"{text} ..."))
     click.echo(safe(f"{found.what}: {found.state}"))
 
 
@@ -81,14 +87,19 @@ def logs(name: str | None, *, follow: bool, tail: int | None) -> None:
 
 
 def _chosen(name: str | None) -> tuple[str, StoreConfig]:
-    """Return a store's name and settings."""
+    """Return a store's settings, and its name: in a profile of its own, with the profile's before it."""
     from zen_mlmd.stack import ActiveStack, config_named
     from zen_mlmd.stack.active import is_name
+    from zen_mlmd.stack.settings import DEFAULT
 
-    if name is not None:
-        return (name if is_name(name) else ""), config_named(name)
-    found: Any = ActiveStack().resolve("metadata_store")
-    return found.name, found.config
+    stack = ActiveStack()
+    if name is None:
+        found: Any = stack.resolve("metadata_store")
+        name, config = found.name, found.config
+    else:
+        name, config = (name if is_name(name) else ""), config_named(name)
+    profile = stack.settings.profile
+    return (name if not name or profile == DEFAULT else f"{profile}.{name}"), config
 
 
 def _shown(found: Status, output: str) -> int:

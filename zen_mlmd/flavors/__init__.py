@@ -2,6 +2,7 @@
 
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.flavors.kubeflow import KubeflowConfig
+from zen_mlmd.flavors.kubernetes import KubernetesConfig
 from zen_mlmd.flavors.mysql import MysqlConfig
 from zen_mlmd.flavors.postgresql import PostgresqlConfig
 from zen_mlmd.flavors.registry import FLAVORS, config_from_url, installed_flavors, load_flavor
@@ -10,6 +11,7 @@ from zen_mlmd.flavors.sqlite import SqliteConfig
 __all__ = [
     "FLAVORS",
     "KubeflowConfig",
+    "KubernetesConfig",
     "MysqlConfig",
     "PostgresqlConfig",
     "SqliteConfig",

@@ -86,6 +86,14 @@ class Lifecycle(Protocol):
         """
 
 
+@runtime_checkable
+class Purging(Lifecycle, Protocol):
+    """What a flavor's config offers, besides, that brings up the data, too."""
+
+    def purge(self, name: str, progress: Progress) -> Status:
+        """Take the store down, and delete its data for ever; nothing that `up` did not make is touched."""
+
+
 def lifecycle_of(config: StoreConfig) -> Lifecycle:
     """Return what brings a store up and takes it down.
 
@@ -118,6 +126,30 @@ def up(config: StoreConfig, name: str = "", progress: Progress = lambda _: None)
 def down(config: StoreConfig, name: str = "", progress: Progress = lambda _: None) -> Status:
     """Take a store down, without its data; one that is down is left as it is. See `up`."""
     return lifecycle_of(config).down(name, progress)
+
+
+def purge(config: StoreConfig, name: str = "", progress: Progress = lambda _: None) -> Status:
+    """Take a store down, and delete its data for ever. See `up`.
+
+    Raises:
+        UsageError: It is not `up` that makes the data of such a store.
+        ConnectionFailedError: Something is left; the message says what, and why.
+    """
+    return purging(config).purge(name, progress)
+
+
+def purging(config: StoreConfig) -> Purging:
+    """Return what takes a store away with its data.
+
+    Raises:
+        UsageError: Nothing does.
+    """
+    if isinstance(config, Purging):
+        return config
+    raise UsageError(
+        f"a {config.flavor} store's data are not `up`'s to delete",
+        hint="`down` without --purge takes it down",
+    )
 
 
 def status(config: StoreConfig, name: str = "") -> Status:

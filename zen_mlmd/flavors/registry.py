@@ -17,12 +17,14 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from zen_mlmd.errors import ConfigError
 from zen_mlmd.flavors.base import StoreConfig
 from zen_mlmd.flavors.kubeflow import KubeflowConfig
+from zen_mlmd.flavors.kubernetes import KubernetesConfig
 from zen_mlmd.flavors.mysql import MysqlConfig
 from zen_mlmd.flavors.postgresql import PostgresqlConfig
 from zen_mlmd.flavors.sqlite import SqliteConfig
 
 FLAVORS: dict[str, type[StoreConfig]] = {
-    config.flavor: config for config in (SqliteConfig, MysqlConfig, PostgresqlConfig, KubeflowConfig)
+    config.flavor: config
+    for config in (SqliteConfig, MysqlConfig, PostgresqlConfig, KubeflowConfig, KubernetesConfig)
 }
 
 ENTRY_POINTS: Final = "zen_mlmd.metadata_store_flavors"
@@ -31,7 +33,8 @@ _BUILT_IN = frozenset(FLAVORS)
 _SCHEMES = {scheme: config for config in FLAVORS.values() for scheme in config.schemes}
 _PASSWORD = re.compile(r":.*@", re.DOTALL)
 _EXAMPLES = (
-    "sqlite:///metadata.db, mysql://user@host/metadb, postgresql://user@host/metadb, kubeflow://host:8080"
+    "sqlite:///metadata.db, mysql://user@host/metadb, postgresql://user@host/metadb, kubeflow://host:8080,"
+    " kubernetes://namespace/zen-mlmd"
 )
 
 

@@ -8,6 +8,7 @@ requests over its pipes. It ends when they are closed, or when its parent is gon
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -25,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from zen_mlmd.errors import ConnectionLostError, ContentionError, NotMlmdError, ZenMlmdError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import SQLITE, check_request
-from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.edges import EdgeQuery, LineageEdges
 
 if TYPE_CHECKING:
     from zen_mlmd.flavors.sqlite import SqliteConfig
@@ -113,24 +114,9 @@ class SqliteProcessService(base.MetadataService):
             gone: dict[str, int] = json.loads(self._exchange(_DELETE, json.dumps(wish).encode()))
         return gone
 
-    def lineage_edges(
-        self,
-        artifacts: Sequence[int],
-        *,
-        upstream: bool,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        barred: Sequence[str] = (),
-    ) -> LineageEdges | None:
+    def lineage_edges(self, query: EdgeQuery) -> LineageEdges | None:
         """Return edges; see `MetadataService.lineage_edges`."""
-        wish = {
-            "artifacts": list(artifacts),
-            "upstream": upstream,
-            "inputs": list(inputs),
-            "outputs": list(outputs),
-            "barred": list(barred),
-        }
-        data = json.dumps(wish).encode()
+        data = json.dumps(dataclasses.asdict(query)).encode()
         with self._lock:
             try:
                 answer = self._exchange(_LINEAGE, data)
@@ -320,7 +306,7 @@ def _answer(service: base.MetadataService, method: str, data: bytes) -> tuple[in
         if method == _DELETE:
             return _ANSWER, json.dumps(service.delete(**json.loads(data))).encode()
         if method == _LINEAGE:
-            edges = service.lineage_edges(**json.loads(data))
+            edges = service.lineage_edges(EdgeQuery(**json.loads(data)))
             return _ANSWER, _NOTHING if edges is None else edges.to_bytes()
         return _ANSWER, service.forward(method, data)
     except base.Refusal as refusal:

@@ -20,7 +20,7 @@ from zen_mlmd.lineage.graph import FROM_STEP, TO_STEP, Direction, LineageGraph
 from zen_mlmd.lineage.lazy import Lazy, LazyEvents, Met
 from zen_mlmd.loader import Loader
 from zen_mlmd.model import INPUT_EVENTS, OUTPUT_EVENTS, EventType, to_millis
-from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.edges import EdgeQuery, LineageEdges
 
 DIRECTIONS: Final = get_args(Direction)
 
@@ -168,6 +168,8 @@ class _Walk:
         # because none of those made them.
         self._led_by: dict[int, set[int]] = {}
         self._waiting: set[int] = set()
+        # Upstream: steps of which only an output that another made was met; nobody asked yet what they took.
+        self._reusing: set[int] = set()
 
     def go(self) -> None:
         edges = self._edges()
@@ -194,11 +196,14 @@ class _Walk:
         is_bound = bounds.max_hops is not None or bounds.stop_types or bounds.since or bounds.until
         if not start or is_bound or self._aside.has_groups:
             return LineageEdges()
-        inputs, outputs = sorted(self._inputs), sorted(self._outputs)
-        found = self._loader.client.lineage_edges(
-            start, upstream=self._upstream, inputs=inputs, outputs=outputs, barred=ASIDE
+        query = EdgeQuery(
+            artifacts=start,
+            upstream=self._upstream,
+            inputs=sorted(self._inputs),
+            outputs=sorted(self._outputs),
+            barred=ASIDE,
         )
-        return found or LineageEdges()
+        return self._loader.client.lineage_edges(query) or LineageEdges()
 
     def _take(self, edges: LineageEdges) -> bool:
         """Take the whole graph, if these edges are it."""
@@ -227,7 +232,8 @@ class _Walk:
                 self.cut[artifact] = None
                 continue
             self.events.append(_met(event))
-            if step not in self.steps:
+            if step not in self.steps or step in self._reusing:
+                self._reusing.discard(step)
                 self.steps[step] = None
                 steps.append(step)
         return steps
@@ -250,7 +256,9 @@ class _Walk:
                 return True
             if self._bounds.reuse and is_in_time:
                 self.events.append(_met(event))
-                self.steps.setdefault(step)
+                if step not in self.steps:
+                    self.steps[step] = None
+                    self._reusing.add(step)
             return False
         led_by = self._led_by.get(artifact)
         if led_by is None or self.producers.get(artifact) in led_by:

@@ -31,7 +31,7 @@ from zen_mlmd.errors import (
     ZenMlmdError,
 )
 from zen_mlmd.service.check import check_request
-from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.edges import EdgeQuery, LineageEdges
 
 
 class MetadataService(abc.ABC):
@@ -90,30 +90,17 @@ class MetadataService(abc.ABC):
         """
         check_request(method, request)
 
-    def lineage_edges(
-        self,
-        artifacts: Sequence[int],
-        *,
-        upstream: bool,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        barred: Sequence[str] = (),
-    ) -> LineageEdges | None:
+    def lineage_edges(self, query: EdgeQuery) -> LineageEdges | None:
         """Return all edges on the way up or down from artifacts, if this service has a quick way to them.
 
         Args:
-            artifacts: Where to begin.
-            upstream: Up, to what made them, or down.
-            inputs: Numbers of the types of events that lead into a step.
-            outputs: Numbers of those that lead out of one.
-            barred: Beginnings of names of inputs and outputs: where an event on the way has such a name,
-                or may have, there is no quick way.
+            query: Which edges.
 
         Returns:
             Each event of `inputs` and `outputs` of each execution on the way, and each of `outputs` of
             each artifact on the way, once; None if there is no such way.
         """
-        del artifacts, upstream, inputs, outputs, barred
+        del query
         return None
 
     def delete(

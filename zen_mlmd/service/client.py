@@ -28,7 +28,7 @@ from zen_mlmd.errors import (
     UnreachableError,
 )
 from zen_mlmd.service.base import UNIMPLEMENTED, MetadataService
-from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.edges import EdgeQuery, LineageEdges
 from zen_mlmd.values import is_plain_text
 
 BATCH: Final = 1000
@@ -229,19 +229,9 @@ class Client:
             events.extend(self.read("GetEventsByExecutionIDs", request).events)
         return events
 
-    def lineage_edges(
-        self,
-        artifacts: Sequence[int],
-        *,
-        upstream: bool,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        barred: Sequence[str] = (),
-    ) -> LineageEdges | None:
+    def lineage_edges(self, query: EdgeQuery) -> LineageEdges | None:
         """Return all edges on the way up or down from artifacts; see `MetadataService.lineage_edges`."""
-        return self.service.lineage_edges(
-            artifacts, upstream=upstream, inputs=inputs, outputs=outputs, barred=barred
-        )
+        return self.service.lineage_edges(query)
 
     # -- contexts --------------------------------------------------------------------------------
 

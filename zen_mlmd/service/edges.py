@@ -5,12 +5,33 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, overload
 
 LineageEdge: TypeAlias = tuple[int, int, int]
 """An event's artifact, execution and type, of which there is one in a store."""
 
 _WIDTH = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeQuery:
+    """Which edges are wanted: all on the way up or down from artifacts.
+
+    Attributes:
+        artifacts: Where to begin.
+        upstream: Up, to what made them, or down.
+        inputs: Numbers of the types of events that lead into a step.
+        outputs: Numbers of those that lead out of one.
+        barred: Beginnings of names of inputs and outputs: where an event on the way has such a name,
+            or may have, there is no quick way.
+    """
+
+    artifacts: Sequence[int]
+    upstream: bool
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+    barred: Sequence[str] = ()
 
 
 class LineageEdges(Sequence[LineageEdge]):

@@ -148,6 +148,9 @@ class Controllers:
                 self._objects.remove("statefulsets", namespace, name)
             elif spec["replicas"] and self._fits(owner, f"{name}-0"):
                 self._make_pod(owner, revision)
+        elif not _is_of(pod, metadata["uid"]):
+            if leaves:
+                self._objects.remove("statefulsets", namespace, name)
         elif "deletionTimestamp" not in pod["metadata"]:
             had = pod["metadata"]["labels"].get("controller-revision-hash")
             if leaves or not spec["replicas"] or had != revision:
@@ -262,6 +265,10 @@ def _claim_of(pod: Object) -> str | None:
         if "persistentVolumeClaim" in volume:
             return str(volume["persistentVolumeClaim"]["claimName"])
     return None
+
+
+def _is_of(pod: Object, uid: str) -> bool:
+    return uid in {each["uid"] for each in pod["metadata"].get("ownerReferences", [])}
 
 
 def _is_ready(pod: Object) -> bool:

@@ -69,6 +69,7 @@ class SharedDatabases(Databases):
 
     def start(self, claim: str, env: Mapping[str, str]) -> int:
         """See `Databases`."""
+        assert env["MYSQL_USER"] != self._server.user, "other tests need that one"
         if claim not in self._made:
             self._made[claim] = env
             furnish(self._server, env)

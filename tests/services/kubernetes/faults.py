@@ -31,6 +31,7 @@ class Fault:
         lost: The call is done, and the connection cut before the answer.
         cut: The connection is cut, and nothing done.
         times: How many calls it still is for.
+        skip: How many calls of those that it is for go well before.
     """
 
     verb: str
@@ -41,6 +42,7 @@ class Fault:
     cut: bool = False
     times: int = 1
     name: str = ""
+    skip: int = 0
 
 
 class Faults:
@@ -54,6 +56,12 @@ class Faults:
         """Let it happen from now on."""
         with self._lock:
             self._all.append(fault)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is still to go wrong."""
+        with self._lock:
+            return any(each.times for each in self._all)
 
     def clear(self) -> None:
         """Let nothing go wrong any more."""
@@ -69,6 +77,9 @@ class Faults:
                     and each.resource in ("*", call.resource)
                     and each.name in ("", call.name)
                 ):
+                    if each.skip:
+                        each.skip -= 1
+                        continue
                     each.times -= 1
                     return each
         return None

@@ -22,7 +22,7 @@ _PATH = re.compile(
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[a-z]))?"
     r"/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[a-z]+))?)?"
 )
-_DISCOVERY = re.compile(r"/(?:version|api|apis|api/v1|apis/(?P<group>[^/]+)/v1)")
+_DISCOVERY = re.compile(r"/(?:version|api|apis|api/v1|apis/(?P<group>[^/]+)/v1)/?")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _MERGED_BY_NAME = ("containers", "env", "volumes", "volumeMounts", "ports")
 
@@ -45,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer takes 40 ms
     server: Server
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -70,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise refusal(401, "", "")
             discovery = _DISCOVERY.fullmatch(parts.path)
             if discovery:
-                self._send(200, self._discovered(parts.path, discovery["group"]))
+                self._send(200, self._discovered(parts.path.rstrip("/"), discovery["group"]))
                 return
             self._call(parts.path, query, json.loads(raw) if raw else {})
         except Refusal as error:
@@ -135,6 +136,8 @@ class Handler(BaseHTTPRequestHandler):
     def _log(self, namespace: str, name: str, query: dict[str, str]) -> str:
         self.fake.objects.get("pods", namespace, name)
         lines = self.fake.controllers.log(namespace, name).splitlines(keepends=True)
+        if query.get("timestamps") in ("true", "True"):
+            lines = [f"2026-01-01T00:00:00.{place:09d}Z {line}" for place, line in enumerate(lines)]
         return "".join(lines[-int(query.get("tailLines", len(lines) or 1)) :])
 
     def _forward(self, namespace: str, name: str, port: int) -> None:

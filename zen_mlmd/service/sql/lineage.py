@@ -5,12 +5,12 @@ A walk of calls asks twice for each hop, and waits for each; here the database i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.edges import EdgeQuery, LineageEdges
 from zen_mlmd.service.sql.schema import Schema
 from zen_mlmd.service.sql.session import BATCH, Session, among, of_ids, sql_of_ids
 
@@ -23,15 +23,7 @@ _PLAN = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "jit")
 """Of PostgreSQL, which would read a whole table for each hop of a chain."""
 
 
-def lineage_edges(
-    session: Session,
-    artifacts: Sequence[int],
-    *,
-    upstream: bool,
-    inputs: Collection[int],
-    outputs: Collection[int],
-    barred: Sequence[str] = (),
-) -> LineageEdges | None:
+def lineage_edges(session: Session, query: EdgeQuery) -> LineageEdges | None:
     """Return the edges up or down from artifacts; see `MetadataService.lineage_edges`.
 
     One statement for upstream: whoever made what a step on the way took is on the way, too. Downstream it
@@ -39,24 +31,21 @@ def lineage_edges(
 
     Args:
         session: The transaction.
-        artifacts: Where to begin.
-        upstream: Up, to what made them, or down.
-        inputs: Numbers of the types of events that lead into a step.
-        outputs: Numbers of those that lead out of one.
-        barred: Beginnings of keys of paths that must be nowhere on the way.
+        query: Which edges.
 
     Returns:
-        The edges; None if there is such a key.
+        The edges; None if there is a name that is barred.
     """
     _prepare(session)
-    into, out = _numbers(inputs), _numbers(outputs)
+    artifacts, upstream = query.artifacts, query.upstream
+    into, out = _numbers(query.inputs), _numbers(query.outputs)
     found = LineageEdges()
     walk = session.schema.made(_walk, *((out, into) if upstream else (into, out)))
     session.ask_of_ids([(walk, found.extend)], artifacts)
-    if barred and _is_there(session, barred, found):
+    if query.barred and _is_there(session, query.barred, found):
         return None
     if not upstream:
-        made = {artifact: None for artifact, _, kind in found if kind in outputs}
+        made = {artifact: None for artifact, _, kind in found if kind in query.outputs}
         producers = session.schema.made(_events_of_artifacts, out)
         session.ask_of_ids([(producers, found.extend)], list({**dict.fromkeys(artifacts), **made}))
     is_once = upstream and len(artifacts) <= BATCH

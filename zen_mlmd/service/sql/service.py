@@ -12,7 +12,7 @@ from typing import Any, Final
 from zen_mlmd.errors import ConnectionFailedError, ContentionError, GrantMissingError, SchemaVersionError
 from zen_mlmd.service import base
 from zen_mlmd.service.check import Limits, check_request
-from zen_mlmd.service.edges import LineageEdges
+from zen_mlmd.service.edges import EdgeQuery, LineageEdges
 from zen_mlmd.service.sql import (
     edge_writing,
     edges,
@@ -131,21 +131,9 @@ class SqlService(base.MetadataService):
         """Refuse what this database cannot keep; see `MetadataService.check`."""
         check_request(method, request, self.limits, to_native=False)
 
-    def lineage_edges(
-        self,
-        artifacts: Sequence[int],
-        *,
-        upstream: bool,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        barred: Sequence[str] = (),
-    ) -> LineageEdges | None:
+    def lineage_edges(self, query: EdgeQuery) -> LineageEdges | None:
         """Return edges; see `MetadataService.lineage_edges`."""
-        return self._database.read(
-            lambda session: lineage_edges(
-                session, artifacts, upstream=upstream, inputs=inputs, outputs=outputs, barred=barred
-            )
-        )
+        return self._database.read(lambda session: lineage_edges(session, query))
 
     def delete(
         self,

@@ -1,0 +1,254 @@
+"""A MySQL is brought up in a cluster, recorded in, taken down, and is there again with its data."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import zen_mlmd as zm
+from tests.services.kubernetes import FakeKubernetes, OwnDatabases, SharedDatabases
+from tests.services.mariadb import MariaDb
+from zen_mlmd.cli.main import main
+from zen_mlmd.cluster import forward
+from zen_mlmd.errors import (
+    ClusterUnreachableError,
+    DeploymentError,
+    ForwardError,
+    LoginPluginError,
+    UsageError,
+)
+from zen_mlmd.flavors import lifecycle
+from zen_mlmd.flavors.kubernetes_life import place_of
+
+pytestmark = pytest.mark.mysql
+
+TEAM = ("namespaces", "", "team")
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's state folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+class Bench:
+    """A cluster, and stores in it; what was brought up is taken down at the end."""
+
+    def __init__(self, fake: FakeKubernetes, folder: Path) -> None:
+        self.fake = fake
+        self.kubeconfig = str(fake.kubeconfig(folder / "config", namespace="team"))
+        self.told: list[str] = []
+        self._made: list[zm.KubernetesConfig] = []
+
+    def config(self, **settings: Any) -> zm.KubernetesConfig:
+        known = {"kubeconfig": self.kubeconfig, "ready_timeout_s": 20.0, "wait_s": 5.0}
+        self._made.append(zm.KubernetesConfig(**{**known, **settings}))
+        return self._made[-1]
+
+    def up(self, config: zm.KubernetesConfig) -> lifecycle.Status:
+        return lifecycle.up(config, config.deployment, self.told.append)
+
+    def down(self, config: zm.KubernetesConfig) -> lifecycle.Status:
+        return lifecycle.down(config, config.deployment, self.told.append)
+
+    def purge(self, config: zm.KubernetesConfig) -> lifecycle.Status:
+        return lifecycle.purge(config, config.deployment, self.told.append)
+
+    def password(self, config: zm.KubernetesConfig) -> str:
+        return config.mysql().password.get_secret_value()
+
+    def close(self) -> None:
+        for config in self._made:
+            forward.down(place_of(config).target)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, mariadb: MariaDb) -> Iterator[Bench]:
+    """A cluster whose databases are of one server, so that a pod comes at once."""
+    with FakeKubernetes(SharedDatabases(mariadb)) as fake:
+        made = Bench(fake, tmp_path)
+        yield made
+        made.close()
+
+
+def test_what_was_recorded_outlives_down_and_goes_with_purge(tmp_path: Path, state: Path) -> None:
+    with FakeKubernetes(OwnDatabases()) as fake:
+        fake.namespace("others")
+        fake.service("others", "web", {"app": "web"}, {80: 80})
+        before = fake.objects.there()
+        bench = Bench(fake, tmp_path)
+        config = bench.config()
+        assert lifecycle.status(config).state == "down"
+
+        found = bench.up(config)
+        assert (found.state, found.pod) == ("up", "zen-mlmd-mysql-0")
+        password = bench.password(config)
+        with zm.open_store(config).record_run("churn", name="monday"):
+            pass
+        assert bench.up(config).state == "up"
+        (line, *_) = lifecycle.logs(config, tail=1)
+        assert line
+
+        assert bench.down(config).state == "down"
+        stopped = lifecycle.status(config)
+        assert (stopped.state, stopped.answer) == ("down", "its data are kept")
+        with pytest.raises(ForwardError, match="no port-forward"):
+            zm.open_store(config)
+
+        bench.up(config)
+        assert zm.open_store(config).get_run("monday").status == "completed"
+        assert bench.password(config) == password
+
+        assert bench.purge(config).state == "down"
+        assert fake.objects.there() == before
+        with pytest.raises(DeploymentError, match="was not brought up"):
+            zm.open_store(config)
+
+        written = "".join(each.read_text("utf-8") for each in state.rglob("*") if each.is_file())
+        written += "".join(bench.told) + repr(config) + str(found)
+        assert password not in written
+        assert fake.token not in written
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def section() -> str:
+    text = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
+    return text[text.index("## A MySQL that is deployed for you") :].partition("\n## ")[0]
+
+
+def block(language: str) -> str:
+    found: str = re.findall(rf"^```{language}\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)[0]
+    return found
+
+
+def test_the_page_works_as_it_stands_and_its_role_suffices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    *commands, purge = block("console").splitlines()
+    with FakeKubernetes(OwnDatabases()) as fake:
+        fake.kubeconfig(tmp_path / "config")
+        fake.namespace("ml")
+        for command in commands:
+            assert main(shlex.split(command)[1:]) == 0, (command, capfd.readouterr())
+        told = capfd.readouterr()
+        assert "up" in told.out
+        assert "MySQL of deployment zen-mlmd in namespace ml: down" in told.out
+        assert main(shlex.split(purge)[1:-1]) == 1  # nobody is there to be asked
+        assert ("secrets", "ml", "zen-mlmd-mysql") in fake.objects.there()
+        assert main(shlex.split(purge)[1:]) == 0
+        assert {key for key in fake.objects.there() if key[1] == "ml"} == set()
+        allowed = {
+            (verb, resource)
+            for rule in yaml.safe_load(block("yaml"))["rules"]
+            for verb in rule["verbs"]
+            for resource in rule["resources"]
+        }
+        called = {(call.verb, call.resource) for call in fake.calls if call.resource != "namespaces"}
+        named = {(("create" if each == "pods/portforward" else verb), each) for verb, each in called}
+        assert named <= allowed
+        assert named >= allowed - {("update", each) for _, each in allowed} - {("list", "events")}
+
+
+def test_two_stores_live_side_by_side(bench: Bench) -> None:
+    first, second = (
+        bench.config(deployment=name, user=name, database=f"zen_{name}") for name in ("first", "second")
+    )
+    assert bench.up(first).address != bench.up(second).address
+    with zm.open_store(first).record_run("churn", name="monday"):
+        pass
+    assert not list(zm.open_store(second).list_runs())
+    assert bench.password(first) != bench.password(second)
+    with pytest.raises(DeploymentError, match=r"there is left: Namespace team .others are in it: .*second"):
+        bench.purge(first)
+    assert lifecycle.status(first).state == "down"
+    assert lifecycle.status(second).state == "up"
+    assert bench.purge(second).state == "down"
+    assert bench.fake.objects.there() == {("namespaces", "", "default")}
+
+
+def test_a_store_that_is_not_whole_says_so_and_up_mends_it(bench: Bench, state: Path) -> None:
+    config = bench.config(deployment="first", user="first", database="zen_first")
+    bench.up(config)
+
+    forward.down(place_of(config).target)
+    assert (lifecycle.status(config).state, lifecycle.status(config).pod) == ("broken", "first-mysql-0")
+    bench.fake.objects.delete("services", "team", "first-mysql", {})
+    found = lifecycle.status(config)
+    assert (found.state, found.answer) == ("broken", "there is no Service first-mysql")
+    assert bench.up(config).state == "up"
+
+    bench.fake.controllers.silent = True
+    bench.fake.objects.delete("pods", "team", "first-mysql-0", {})
+    found = lifecycle.status(config)
+    assert found.state == "failing"
+    assert found.remedy
+
+    bench.fake.fail("*", "*", status=503, times=1000)
+    found = lifecycle.status(config)
+    assert (found.state, "503" in found.answer) == ("failing", True)
+    with pytest.raises(ClusterUnreachableError):
+        zm.open_store(config)
+    assert (
+        lifecycle.status(zm.KubernetesConfig(kubeconfig=bench.kubeconfig, context="none")).state == "failing"
+    )
+
+
+def test_an_up_whose_store_does_not_answer_leaves_no_way_behind(bench: Bench, state: Path) -> None:
+    config = bench.config(deployment="first", user="first", database="zen_first")
+    bench.up(config)
+    bench.down(config)
+    secret = bench.fake.objects.get("secrets", "team", "first-mysql")
+    bench.fake.objects.change(
+        "secrets", "team", "first-mysql", lambda old: {**old, "data": {**old["data"], "password": "d3Jvbmc="}}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zen_mlmd.flavors.kubernetes_life._ANSWERS_S", 0.1)
+        with pytest.raises(DeploymentError, match="Access denied") as caught:
+            bench.up(config)
+    assert "wrong" not in str(caught.value)
+    assert forward.find(place_of(config).target) is None
+    kept = {kind for kind, namespace, _ in bench.fake.objects.there() if namespace == "team"}
+    assert kept == {"secrets", "persistentvolumeclaims"}
+    bench.fake.objects.change("secrets", "team", "first-mysql", lambda old: {**old, "data": secret["data"]})
+    assert bench.up(config).state == "up"
+
+
+def test_ml_metadata_gets_a_config_that_it_can_log_in_with(bench: Bench, mariadb: MariaDb) -> None:
+    config = bench.config(deployment="first", user="first", database="zen_first")
+    bench.up(config)
+    mysql = config.connection_config().mysql
+    assert (mysql.host, mysql.user, mysql.password) == ("127.0.0.1", "first", bench.password(config))
+    assert config.open_database().location.endswith("/zen_first")
+    mariadb.sql("ALTER USER first@'%' IDENTIFIED VIA mysql_old_password USING '378b243e220ca493'")
+    with pytest.raises(LoginPluginError, match="password in the old format") as caught:
+        config.connection_config()
+    assert "mariadb" in caught.value.hint
+
+
+def test_the_log_is_followed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zen_mlmd.flavors.kubernetes_life._FOLLOW_S", 0.02)
+    config = bench.config(deployment="first", user="first", database="zen_first")
+    bench.up(config)
+    password = bench.password(config)
+    assert list(lifecycle.logs(config)) == ["ready for connections"]
+    lines = lifecycle.logs(config, follow=True)
+    assert next(lines) == "ready for connections"
+    bench.fake.controllers.crash = f"one\nthe password is {password}\n"
+    assert next(lines) == "the password is ***"
+
+
+def test_a_store_that_is_a_file_is_not_purged() -> None:
+    with pytest.raises(UsageError, match="a sqlite store's data"):
+        lifecycle.purge(zm.SqliteConfig(path="x.db"))
