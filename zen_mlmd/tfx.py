@@ -94,7 +94,8 @@ def kubeflow_metadata_config_json(store: AnyStore = None) -> str:
                 f"{config.location}: TFX's pods ask an MLMD server in clear and without a token",
                 hint="give one such: kubeflow://metadata-grpc-service.kubeflow:8080; `zen-mlmd serve` is one",
             )
-        host, port = {"value": config.host}, {"value": str(config.port)}
+        name = config.host or f"{config.service}.{config.namespace}"  # it is pods that ask
+        host, port = {"value": name}, {"value": str(config.port)}
     return json.dumps({"grpcConfig": {"grpcServiceHost": host, "grpcServicePort": port}})
 
 

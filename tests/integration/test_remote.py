@@ -276,7 +276,7 @@ def test_requests_are_checked_before_they_are_sent(plain: GrpcServer) -> None:
 def test_a_closed_port_is_told() -> None:
     error = refusal(UnreachableError, lambda: zm.open_store(f"kubeflow://127.0.0.1:{free_port()}"))
     assert "nothing answers there" in error.message
-    assert "kubectl port-forward" in error.hint
+    assert "zen-mlmd metadata-store up" in error.hint
 
 
 def test_an_unknown_host_is_told() -> None:

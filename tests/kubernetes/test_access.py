@@ -117,6 +117,15 @@ def test_a_proxys_page_is_no_answer(server: Answering, tmp_path: Path) -> None:
         read(cluster_at(tmp_path, server.url))
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[]"])
+def test_an_answer_that_is_none_of_an_api_server(server: Answering, tmp_path: Path, body: bytes) -> None:
+    server.body = body
+    cluster = cluster_at(tmp_path, server.url)
+    words = r"no JSON|connection broke \(ConnectionError\)"
+    with pytest.raises(ClusterUnreachableError, match=words), asking(cluster, "list", "Pods", "", "kubeflow"):
+        cluster.get("/api/v1/namespaces/kubeflow/pods")
+
+
 def test_nobody_waits_longer_than_was_said(server: Answering, tmp_path: Path) -> None:
     server.delay_s = 3
     began = time.monotonic()

@@ -247,12 +247,20 @@ def test_credentials_that_are_renewed_in_the_kubeconfig_are_taken(wish: Wish, fa
 
 def test_what_happens_can_be_followed(wish: Wish) -> None:
     standing = forward.up(wish)
+    ended = threading.Event()
+
+    def greet() -> None:
+        while not ended.wait(0.1):
+            assert greeted(standing) == b"one"
+
+    greeter = threading.Thread(target=greet)
+    greeter.start()
     lines = forward.log_lines(wish.target, tail=0, follow=True)
-    threading.Timer(0.3, lambda: greeted(standing)).start()
-    assert next(lines).endswith("a client is connected to one:9000")
-    place = Place(wish.target.key)
-    place.log.write_text("begun anew\n")
-    assert "begun anew" in (next(lines), next(lines))
+    assert any(next(lines).endswith("a client is connected to one:9000") for _ in range(10))
+    ended.set()
+    greeter.join(10)
+    Place(wish.target.key).log.write_text("begun anew\n")
+    assert any(next(lines) == "begun anew" for _ in range(30))
 
 
 # -- what goes wrong at the start ------------------------------------------------------------------

@@ -568,7 +568,8 @@ def test_schemes_of_kubeflow() -> None:
     assert kubeflow("grpc://host").tls is False
     assert kubeflow("grpcs://host").tls is True
     assert kubeflow("kubeflow://host").port == 8080
-    assert kubeflow("kubeflow://").host == "127.0.0.1"
+    assert kubeflow("kubeflow://").host == ""
+    assert kubeflow("kubeflow://:81").host == "127.0.0.1"
     assert kubeflow("kubeflow://host/").host == "host"
     assert kubeflow("kubeflow://[::1]:1").location == "[::1]:1"
     assert kubeflow("kubeflow://host?port=81").port == 81
@@ -608,11 +609,12 @@ def test_mlmds_config_of_a_server(tmp_path: Path) -> None:
     assert plain.channel_arguments.max_receive_message_length == 1000
     assert not plain.HasField("ssl_config")
     assert (
-        zm.KubeflowConfig(tls=True).connection_config().ssl_config
+        zm.KubeflowConfig(host="h", tls=True).connection_config().ssl_config
         == mlmd.MetadataStoreClientConfig.SSLConfig()
     )
     made = make_certificates(tmp_path)
-    config = zm.KubeflowConfig(ca=str(made.ca), certificate=str(made.client_cert), key=str(made.client_key))
+    pems = {"ca": str(made.ca), "certificate": str(made.client_cert), "key": str(made.client_key)}
+    config = zm.KubeflowConfig(host="h", **pems)
     assert config.tls is True
     found = config.connection_config().ssl_config
     assert found.custom_ca == made.ca.read_text()

@@ -140,24 +140,26 @@ def _unanswered(error: Exception) -> tuple[str, str] | None:
 
     reason = getattr(error, "reason", None)
     cause = reason if isinstance(error, urllib3.MaxRetryError) and reason is not None else error
-    if isinstance(cause, ssl.SSLError | urllib3.SSLError) or (
-        isinstance(error, ApiException) and "SSL" in str(reason)
-    ):
-        return "no TLS connection: " + _one_line(str(cause)), "is the kubeconfig that of this cluster?"
-    if isinstance(cause, urllib3.NameResolutionError):
-        return "its host's name does not resolve", "check the kubeconfig's server, and this machine's DNS"
-    if isinstance(cause, urllib3.TimeoutError | TimeoutError | WebSocketTimeoutException) and not isinstance(
-        cause, urllib3.NewConnectionError
-    ):
-        return "no answer in time", "is the cluster up, and can it be reached from here (VPN, proxy)?"
-    if isinstance(cause, urllib3.NewConnectionError | ConnectionRefusedError):
-        return "nothing answers there", "is the cluster up, and can it be reached from here (VPN, proxy)?"
-    if isinstance(cause, urllib3.HTTPError | WebSocketException | ApiException | OSError):
-        return (
+    if isinstance(error, ApiException) and "SSL" in str(reason):
+        cause = ssl.SSLError(str(reason))  # the client keeps the words alone
+    tls = f"no TLS connection: {_one_line(str(cause))}"
+    kinds: tuple[tuple[Any, str, str], ...] = (
+        ((ssl.SSLError, urllib3.SSLError), tls, "is the kubeconfig that of this cluster?"),
+        (urllib3.NameResolutionError, "its host's name does not resolve", _DNS),
+        ((urllib3.NewConnectionError, ConnectionRefusedError), "nothing answers there", _IS_UP),
+        ((urllib3.TimeoutError, TimeoutError, WebSocketTimeoutException), "no answer in time", _IS_UP),
+        (json.JSONDecodeError, "the answer is no JSON", "is it an API server, or a page of a proxy?"),
+        (
+            (urllib3.HTTPError, WebSocketException, ApiException, OSError),
             f"the connection broke ({type(cause).__name__})",
             "try again; is there a proxy between that breaks it?",
-        )
-    return None
+        ),
+    )
+    return next(((what, hint) for kind, what, hint in kinds if isinstance(cause, kind)), None)
+
+
+_DNS: Final = "check the kubeconfig's server, and this machine's DNS"
+_IS_UP: Final = "is the cluster up, and can it be reached from here (VPN, proxy)?"
 
 
 def _one_line(text: str) -> str:

@@ -60,9 +60,20 @@ def up(wish: Wish, progress: Callable[[str], object] = lambda _: None) -> Standi
         return _start(wish, place, found.port if found else 0)
 
 
-def down(target: Target) -> bool:
-    """Stop the forward to a target, and forget it; tell whether there was one. Its log stays."""
-    place = Place(target.key)
+def down(target: Target, *, owner: str = "") -> bool:
+    """Stop the forward to a target, and forget it; tell whether there was one. Its log stays.
+
+    Args:
+        target: Where it goes.
+        owner: A store whose other forwards are stopped too: those of its former settings.
+    """
+    was_there = _down(Place(target.key))
+    for other in [each for each in places() if owner and _owner(each) == owner]:
+        was_there = _down(other) or was_there
+    return was_there
+
+
+def _down(place: Place) -> bool:
     if not place.folder.is_dir():
         return False
     with _turn(place, 0):
@@ -70,6 +81,11 @@ def down(target: Target) -> bool:
         _stop(place)
         place.forget()
     return was_there
+
+
+def _owner(place: Place) -> str:
+    found = place.read()
+    return found.wish.owner if found else ""
 
 
 def log_lines(target: Target, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:

@@ -45,12 +45,11 @@ def open_tunnel(cluster: Cluster, to: PodPort) -> Tunnel:
     configuration = cluster.configuration
     server = cluster.server.replace("http", "ws", 1)
     url = f"{server}/api/v1/namespaces/{to.namespace}/pods/{to.pod}/portforward?ports={to.port}"
-    authorization = configuration.auth_settings().get("BearerToken", {}).get("value")
     with asking(cluster, "create", "pods/portforward", to.pod, to.namespace):
         link = WebSocket(sslopt=_tls(configuration), skip_utf8_validation=True)
         link.connect(
             url,
-            header=[f"Authorization: {authorization}"] if authorization else [],
+            header=[f"{name}: {value}" for name, value in cluster.authorization.items()],
             subprotocols=[_PROTOCOL],
             suppress_origin=True,
             redirect_limit=0,

@@ -101,6 +101,7 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
         )
     return dataclasses.replace(
         plain,
+        run_name=_text(execution, "run_id"),
         kind=tfx.kind_of(plain.type, _KINDS),
         code=_text(execution, "checksum_md5"),
         parameters={

@@ -34,8 +34,10 @@ def examine_server(config: KubeflowConfig, service: MetadataService, thresholds:
     """Return what is wrong; nothing is written."""
     found = [*slow(_round_trip_ms(service), thresholds), *_messages(config, service)]
     if config.tls:
-        shake = partial(_shake, config.host, config.port, min(config.timeout_s, 5.0))
-        found += examine_certificate(shake, config.host, thresholds)
+        host, port = config.address()
+        found += examine_certificate(
+            partial(_shake, host, port, min(config.timeout_s, 5.0)), host, thresholds
+        )
     return found
 
 

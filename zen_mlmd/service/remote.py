@@ -211,8 +211,8 @@ class RemoteService(base.MetadataService):
         if any(word in lower for word in ("failed to connect", "refused", "no route")):
             return UnreachableError(
                 f"{self.location}: nothing answers there ({' '.join(text.split())[:200]})",
-                hint="is the server running? outside the cluster: "
-                "kubectl port-forward -n kubeflow svc/metadata-grpc-service 8080:8080",
+                hint="is the server running? one in a cluster is reached from outside by a kubeflow store "
+                "without a host: `zen-mlmd metadata-store up` opens the way",
             )
         return self._lost(method)
 

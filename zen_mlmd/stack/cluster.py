@@ -1,18 +1,10 @@
-"""What a pod of a Kubeflow installation is told of its metadata server.
-
-Kubeflow mounts the config map `metadata-grpc-configmap` into its pods' environment.
-"""
+"""What a pod of a Kubeflow installation is told of its metadata server."""
 
 from __future__ import annotations
 
-import os
-from typing import Final
-
+from zen_mlmd.cluster.told import HOST_VARIABLE, PORT_VARIABLE, told_server
 from zen_mlmd.errors import ConfigError
 from zen_mlmd.flavors import KubeflowConfig
-
-HOST_VARIABLE: Final = "METADATA_GRPC_SERVICE_HOST"
-PORT_VARIABLE: Final = "METADATA_GRPC_SERVICE_PORT"
 
 
 def kubeflow_from_environment() -> KubeflowConfig:
@@ -21,10 +13,10 @@ def kubeflow_from_environment() -> KubeflowConfig:
     Raises:
         ConfigError: It names none, or the port is no number.
     """
-    host = os.environ.get(HOST_VARIABLE)
-    if not host:
+    told = told_server()
+    if told is None:
         raise ConfigError(
             f"{HOST_VARIABLE} is not set: this is no pod of a Kubeflow installation",
             hint=f"set {HOST_VARIABLE} and {PORT_VARIABLE}, or name the store",
         )
-    return KubeflowConfig.checked(host=host, port=os.environ.get(PORT_VARIABLE) or 8080)
+    return KubeflowConfig.checked(host=told[0], port=told[1])
