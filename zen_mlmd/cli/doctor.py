@@ -6,11 +6,12 @@ import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from zen_mlmd.cli.options import ask, chosen_config, output_option, store_option, yes_option
+from zen_mlmd.cli.options import Age, ask, chosen_config, output_option, store_option, yes_option
 from zen_mlmd.cli.output import Column, note, print_rows
 from zen_mlmd.cli.safe import safe
 
@@ -23,6 +24,9 @@ _COLUMNS: Final = tuple(Column(each, each) for each in FIELDS)
 _COLORS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 _WIDTH: Final = 80
 _TO_SEE_TO, _NOT_EXAMINED = 1, 3
+_OF_RUNS: Final = ("run-unended", "step-unended")
+_MOST: Final = 20
+"""Findings of one code in a table."""
 
 
 @click.command()
@@ -30,9 +34,29 @@ _TO_SEE_TO, _NOT_EXAMINED = 1, 3
 @store_option
 @output_option
 @click.option("--fix", is_flag=True, help="Mend what can be mended.")
+@click.option("--end-runs", is_flag=True, help="With --fix: record runs that never ended as failed.")
+@click.option(
+    "--stale-after",
+    type=Age(),
+    metavar="AGE",
+    default="1d",
+    show_default=True,
+    help="Runs of which nothing was written for so long: 12h, 2w.",
+)
+@click.option("--payloads", is_flag=True, help="Look for payloads too, and read those with a hash.")
 @click.option("--quick", is_flag=True, help="Leave out what reads tables.")
 @yes_option
-def doctor(where: str | None, output: str, *, fix: bool, quick: bool, yes: bool) -> int:
+def doctor(
+    where: str | None,
+    output: str,
+    *,
+    fix: bool,
+    end_runs: bool,
+    stale_after: timedelta,
+    payloads: bool,
+    quick: bool,
+    yes: bool,
+) -> int:
     """Look over a store, say what is wrong, and mend it.
 
     STORE is its name, its URL, or a SQLite file's path; by default the active one.
@@ -44,17 +68,23 @@ def doctor(where: str | None, output: str, *, fix: bool, quick: bool, yes: bool)
     """
     from zen_mlmd.doctor.environment import examine_environment
 
+    if end_runs and not fix:
+        raise click.UsageError("--end-runs goes with --fix")
     environment = examine_environment()
     config, found = None, environment
+    wish = {"quick": quick, "stale_after": stale_after, "payloads": payloads}
     if not _is_barred(environment):
         config, faults = _config(where)
         found = [*environment, *faults]
     if config is not None:
-        found = _examined(config, environment, quick=quick)
-        if fix and any(each.mendable for each in found):
+        found = _examined(config, environment, **wish)
+        to_mend = [each for each in found if each.mendable and (end_runs or each.code not in _OF_RUNS)]
+        if fix and to_mend:
             _print_table(config.location, found, err=output != "table")
-            _mend(config, found, yes=yes)
-            found = _examined(config, environment, quick=quick)
+            ask(f"Is there a backup? Writers may wait meanwhile. Mend {len(to_mend)}?", yes=yes)
+            _mend(config, end_runs=end_runs, stale_after=stale_after)
+            kept = [each for each in found if each.code.startswith("payload-")]  # read once, and not mended
+            found = _examined(config, [*environment, *kept], **{**wish, "payloads": False})
     if output == "table":
         _print_table("" if config is None else config.location, found)
         if not fix and any(each.mendable for each in found):
@@ -76,18 +106,16 @@ def _config(where: str | None) -> tuple[StoreConfig | None, list[Finding]]:
         return None, [finding_of(error)]
 
 
-def _examined(config: StoreConfig, environment: Sequence[Finding], *, quick: bool) -> list[Finding]:
+def _examined(config: StoreConfig, environment: Sequence[Finding], **wish: Any) -> list[Finding]:
     from zen_mlmd.doctor.examining import examine, in_order
 
-    return in_order([*environment, *examine(config, quick=quick)])
+    return in_order([*environment, *examine(config, **wish, progress=note)])
 
 
-def _mend(config: StoreConfig, found: Sequence[Finding], *, yes: bool) -> None:
+def _mend(config: StoreConfig, *, end_runs: bool, stale_after: timedelta) -> None:
     from zen_mlmd.doctor.mending import mend
 
-    count = sum(each.mendable for each in found)
-    ask(f"Is there a backup? Writers wait while tables are made anew. Mend {count}?", yes=yes)
-    mend(config, lambda line: click.echo(safe(line), err=True))
+    mend(config, note, end_runs=end_runs, stale_after=stale_after)
 
 
 def _print_table(location: str, found: Sequence[Finding], *, err: bool = False) -> None:
@@ -96,7 +124,11 @@ def _print_table(location: str, found: Sequence[Finding], *, err: bool = False) 
     told = ", ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items())
     click.echo(safe(f"{location or 'this machine'}: {told or 'nothing is wrong'}"), err=err)
     width = max(shutil.get_terminal_size((_WIDTH, 0)).columns, _WIDTH // 2)
+    told_of: Counter[str] = Counter()
     for each in found:
+        told_of[each.code] += 1
+        if told_of[each.code] > _MOST:
+            continue
         severity = click.style(f"{each.severity!s:7}", fg=_COLORS[str(each.severity)])
         subject = f"  ({safe(each.subject)})" if each.subject else ""
         click.echo(f"{'*' if each.mendable else ' '} {severity} {each.code}{subject}", err=err)
@@ -104,6 +136,9 @@ def _print_table(location: str, found: Sequence[Finding], *, err: bool = False) 
             wrap = textwrap.TextWrapper(width, initial_indent=f"    {mark} ", subsequent_indent=" " * 7)
             wrap.break_long_words = wrap.break_on_hyphens = False
             click.echo("\n".join(wrap.wrap(safe(text))), err=err)
+    for code, count in told_of.items():
+        if count > _MOST:
+            click.echo(f"  and {count - _MOST} more of {code}: -o json has all", err=err)
 
 
 def _is_barred(found: Sequence[Finding]) -> bool:

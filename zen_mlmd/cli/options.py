@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,8 +19,22 @@ if TYPE_CHECKING:
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 DEFAULT_LIMIT = 20
+_UNITS = {"h": 1, "d": 24, "w": 24 * 7}
 
 _STORE = "zen_mlmd.store"
+
+
+class Age(click.ParamType):  # type: ignore[type-arg]
+    """A time span as hours, days or weeks."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read `90d`, `12h` or `6w`."""
+        found = re.fullmatch(r"(\d{1,6})([hdw])", value)
+        if found is None:
+            self.fail(f"{value!r} is no age such as 90d, 12h or 6w", param, ctx)
+        return timedelta(hours=int(found[1]) * _UNITS[found[2]])
 
 
 def _remember_store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:

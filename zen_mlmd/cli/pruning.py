@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from zen_mlmd.cli.options import chosen_config, store_option
+from zen_mlmd.cli.options import Age, chosen_config, store_option
 from zen_mlmd.cli.output import note
 from zen_mlmd.cli.safe import safe
 
 if TYPE_CHECKING:
     from zen_mlmd.transfer.prune import What
 
-_UNITS = {"h": 1, "d": 24, "w": 24 * 7}
 _SHOWN = 20
-
-
-class _Age(click.ParamType):  # type: ignore[type-arg]
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read `90d`, `12h` or `6w`."""
-        found = re.fullmatch(r"(\d{1,6})([hdw])", value)
-        if found is None:
-            self.fail(f"{value!r} is no age such as 90d, 12h or 6w", param, ctx)
-        return timedelta(hours=int(found[1]) * _UNITS[found[2]])
 
 
 @click.command()
@@ -36,7 +23,7 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
 @click.argument("what", type=click.Choice(["runs", "steps", "artifacts"]), default="runs")
 @click.option("--where", help="Which of them: a filter of runs, of steps or of artifacts.")
 @click.option(
-    "--older-than", type=_Age(), metavar="AGE", help="Those that began, or were made, so long ago: 90d, 12h."
+    "--older-than", type=Age(), metavar="AGE", help="Those that began, or were made, so long ago: 90d, 12h."
 )
 @click.option("--break-lineage", is_flag=True, help="Also those on which something depends that stays.")
 @click.option(

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from zen_mlmd.doctor.payloads import examine_payloads
+from zen_mlmd.doctor.runs import STALE_AFTER, examine_runs
 from zen_mlmd.errors import UsageError, ZenMlmdError
-from zen_mlmd.flavors import StoreConfig
+from zen_mlmd.flavors import SqliteConfig, StoreConfig
+from zen_mlmd.service.client import Client
 from zen_mlmd.service.finding import BARRING, Finding, Severity, Thresholds, finding_of
+from zen_mlmd.store import Store, open_store
 
 USUAL: Final = Thresholds()
 
+_LOCKED_OUT: Final = frozenset(("grant-read",))
+_NOT_WRITTEN: Final = frozenset(("schema-old", "grant-write", "file-unwritable", "server-read-only"))
 
-def examine(config: StoreConfig, *, quick: bool = False, thresholds: Thresholds = USUAL) -> list[Finding]:
+
+def examine(
+    config: StoreConfig,
+    *,
+    quick: bool = False,
+    stale_after: timedelta = STALE_AFTER,
+    payloads: bool = False,
+    thresholds: Thresholds = USUAL,
+    progress: Callable[[str], object] = lambda _: None,
+) -> list[Finding]:
     """Return what is wrong with a store, or could be better, the worst first; nothing is changed.
 
     A store that cannot be reached gives a finding that says why, and no error. Where this process has the
@@ -22,7 +38,10 @@ def examine(config: StoreConfig, *, quick: bool = False, thresholds: Thresholds 
     Args:
         config: The store.
         quick: Leave out what reads tables: rows without owners, runs that never ended.
+        stale_after: Runs that have not ended are told of if nothing was written of them for so long.
+        payloads: Also look for the payloads of all artifacts, and read those of which a hash was recorded.
         thresholds: From where on something is found.
+        progress: Told what takes long, once it is done.
 
     Raises:
         UsageError: This process has the SQLite file open.
@@ -32,11 +51,28 @@ def examine(config: StoreConfig, *, quick: bool = False, thresholds: Thresholds 
         found += config.examine_way(thresholds)
         if not is_barred(found):
             found += _database(config, thresholds, quick=quick)
+        if not is_barred(found) and not _LOCKED_OUT & {each.code for each in found}:
+            with to_read(config) as store:
+                if not quick:
+                    writable = not _NOT_WRITTEN & {each.code for each in found}
+                    found += examine_runs(store.loader, stale_after, writable=writable)
+                if payloads:
+                    found += examine_payloads(store.loader, progress)
     except UsageError:
         raise
     except ZenMlmdError as error:
         found.append(finding_of(error, config.location))
     return in_order(found)
+
+
+def to_read(config: StoreConfig, *, writes: bool = False) -> Store:
+    """Open a store; a SQLite file by Python's SQLite, as all else here, and not by ml-metadata's."""
+    if not isinstance(config, SqliteConfig):
+        return open_store(config)
+    from zen_mlmd.service.sql.service import open_sql
+
+    database = config.model_copy(update={"read_only": not writes}).open_database()
+    return Store(config, Client(open_sql(database, read_only=not writes), wait_s=config.wait_s))
 
 
 def is_barred(found: Sequence[Finding]) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from zen_mlmd.doctor.examining import USUAL
+from zen_mlmd.doctor.examining import USUAL, to_read
+from zen_mlmd.doctor.runs import STALE_AFTER
+from zen_mlmd.doctor.runs import end_runs as end
 from zen_mlmd.flavors import StoreConfig
 from zen_mlmd.service.finding import Thresholds
 
@@ -18,6 +21,8 @@ def mend(
     config: StoreConfig,
     progress: Callable[[str], object] = lambda _: None,
     *,
+    end_runs: bool = False,
+    stale_after: timedelta = STALE_AFTER,
     thresholds: Thresholds = USUAL,
 ) -> int:
     """Mend what `examine` finds mendable; return how many findings that were.
@@ -27,6 +32,8 @@ def mend(
     Args:
         config: The store.
         progress: Told what is done.
+        end_runs: Record runs and steps of zen_mlmd's that never ended as failed, with the reason.
+        stale_after: Those of which nothing was written for so long.
         thresholds: From where on something is found.
 
     Raises:
@@ -39,10 +46,18 @@ def mend(
             config.mend_way(finding)
             progress(f"{finding.subject}: {finding.remedy}")
             done += 1
-    if not config.is_database:
-        return done
+    if config.is_database:
+        done += _mend_database(config, progress)
+    if end_runs:
+        with to_read(config, writes=True) as store:
+            done += end(store.loader, stale_after, progress)
+    return done
+
+
+def _mend_database(config: StoreConfig, progress: Callable[[str], object]) -> int:
     from zen_mlmd.service.sql.examination import mend_all
 
+    done = 0
     for _ in range(_PASSES):
         mended = config.open_database().maintain(partial(mend_all, progress=progress), writes=True)
         done += mended

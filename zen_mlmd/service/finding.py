@@ -88,6 +88,9 @@ CODES: Final[Mapping[str, Severity]] = {
         ),
         Severity.WARNING,
     ),
+    # its runs and artifacts
+    **dict.fromkeys(("payload-gone", "payload-changed"), Severity.ERROR),
+    **dict.fromkeys(("run-unended", "step-unended", "payload-unreadable"), Severity.WARNING),
 }
 """Each code word, and how bad what it stands for is."""
 
@@ -128,7 +131,7 @@ class Finding:
         what: What was found, and what comes of it.
         remedy: What would be done about it, or is to be done.
         subject: At what it was found: a table, a run, an artifact.
-        mendable: Whether `zen_mlmd.doctor.mend` does what `remedy` says.
+        mendable: Whether `zen_mlmd.doctor.mend` does what `remedy` says; runs only with `end_runs`.
         statements: Of SQL, that mend it; it is mendable then.
     """
 
