@@ -257,6 +257,13 @@ def no_forward(bench: Bench) -> None:
     zm.open_store(zm.KubeflowConfig(kubeconfig=str(kubeconfig)))
 
 
+def not_deployed(bench: Bench) -> None:
+    from tests.services.kubernetes import FakeKubernetes
+
+    with FakeKubernetes() as fake:
+        zm.open_store(zm.KubernetesConfig(kubeconfig=str(fake.kubeconfig(bench.folder / "config"))))
+
+
 def pickled(bench: Bench) -> None:
     bench.made(point).read()
 
