@@ -46,7 +46,8 @@ def open_tunnel(cluster: Cluster, to: PodPort) -> Tunnel:
     configuration = cluster.configuration
     server = cluster.server.replace("http", "ws", 1)
     url = f"{server}/api/v1/namespaces/{to.namespace}/pods/{to.pod}/portforward?ports={to.port}"
-    with asking(cluster, "create", "pods/portforward", to.pod, to.namespace):
+    # Both verbs: a WebSocket is opened with a GET, and Kubernetes 1.35 asks for `create` too (KEP-4006).
+    with asking(cluster, "get, create", "pods/portforward", to.pod, to.namespace):
         link = WebSocket(sslopt=_tls(configuration), skip_utf8_validation=True)
         link.connect(
             url,
