@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.errors import ConfigError, LoginPluginError, UsageError
-from zen_mlmd.flavors import KubeflowConfig, MysqlConfig, SqliteConfig, StoreConfig
+from zen_mlmd.flavors import KubeflowConfig, KubernetesConfig, MysqlConfig, SqliteConfig, StoreConfig
 from zen_mlmd.flavors.protos import config_from_proto
 from zen_mlmd.store import Store, config_of, open_store
 
@@ -122,7 +122,7 @@ def _lacking(config: StoreConfig) -> str:
     """Return what ml-metadata's own client would not do as the config says; empty if it does all."""
     if isinstance(config, MysqlConfig) and config.ssl_verify_server_cert:
         return "ml-metadata's own client cannot verify a server's certificate"
-    if isinstance(config, MysqlConfig) and config.read_only:
+    if isinstance(config, MysqlConfig | KubernetesConfig) and config.read_only:
         return "ml-metadata's own client has no read_only for MySQL"
     if isinstance(config, SqliteConfig) and config.path == ":memory:":
         return "a database in memory is of one connection, and TFX opens several"

@@ -405,6 +405,15 @@ def test_an_artifact_is_shown_with_its_producer_and_consumers(
     assert sum(line.startswith("consumer ") for line in lines) == 2
 
 
+def test_an_artifact_of_another_writer_is_shown_with_the_runs_of_its_steps(
+    zen: Command, tmp_path: Path
+) -> None:
+    copy = shutil.copy(Path(__file__).parents[1] / "data" / "tfx_1_21_0.db", tmp_path)
+    shown = zen("artifacts", "show", 10, "--store", copy, "-o", "json").data
+    assert shown["producer"]["run"] == "2026-11-23T03:22:00.214159"
+    assert [each["run"][-6:] for each in shown["consumers"]] == ["214159"] * 2 + ["827972"] * 2 + ["320087"]
+
+
 def test_an_imported_artifact_has_no_producer(zen: Command, db: Path) -> None:
     shown = zen("artifacts", "show", 1, "--store", db, "-o", "json").data
     assert (shown["producer"], shown["path"], len(shown["consumers"])) == (None, "s3://raw", 2)

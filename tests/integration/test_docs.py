@@ -87,7 +87,7 @@ assert run.steps["train"] == train
 """
     told = run_python("docs/history.md", shell, tmp_path, after=checks)
     assert "for-loop-2[1] {'pipelinechannel--loop-item-param-1': 0.2}" in told
-    assert "was made by train of churn-training/" in told
+    assert "was made by train-sub/train of churn-training/" in told
     commands = [line for block in blocks("docs/history.md", "console") for line in block.splitlines()]
     assert len(commands) >= 9
     for command in commands:

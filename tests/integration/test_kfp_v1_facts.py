@@ -86,6 +86,7 @@ def check_step(step: StepView, expected: Mapping[str, Any]) -> None:
     assert step.record.type == expected["type"]
     assert step.record.code == expected["type"].rpartition("=")[2]
     assert step.record.dialect == "kfp_v1"
+    assert step.record.run_name == NAME
     assert expected["state"] == "UNKNOWN"
     assert step.status is Status.UNKNOWN
     assert (step.is_cached, step.is_completed, step.ended_at, step.duration_s) == (False, False, None, None)

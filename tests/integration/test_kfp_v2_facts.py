@@ -163,6 +163,7 @@ def test_a_step_by_id_knows_its_groups_and_a_group_its_members(store: Store, nam
         alone = store.get_step(step.id)
         assert (alone.key, alone.status, alone.ended_at) == (step.key, step.status, step.ended_at)
         assert alone.output_parameters == step.output_parameters
+        assert alone.record.run_name == name
         for artifact in step.list_outputs(include_logs=True).values():
             assert store.get_artifact(artifact.path) == artifact
     maker = store.get_artifact(12).producer_step

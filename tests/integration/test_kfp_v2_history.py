@@ -277,6 +277,23 @@ def test_an_exit_handler_fails_and_what_comes_after_it_runs(kfp: KfpV2Run, store
     assert list(bad.list_outputs(include_logs=True)) == ["executor-logs"]
 
 
+def test_a_diff_tells_parameters_values_and_metrics(kfp: KfpV2Run, store: Store) -> None:
+    other = KfpV2Run(kfp.store, "other")
+    for run, lr in ((kfp, 0.1), (other, 0.2)):
+        run.task("train", run.root(lr=lr), outputs={"loss": 1 - lr}, made={"scores": "system.Metrics"})
+        (scores,) = kfp.store.get_artifacts_by_id([run.artifacts["train", "scores"]])
+        scores.custom_properties["accuracy"].double_value = lr
+        kfp.store.put_artifacts([scores])
+
+    changes = store.get_run("r").diff(store.get_run("other")).changes
+    assert [(each.step, each.kind, each.name, each.before, each.after) for each in changes] == [
+        ("", "parameter", "lr", 0.1, 0.2),
+        ("train", "output", "scores", "system.Metrics 1", "system.Metrics 3"),
+        ("train", "output", "loss", 0.9, 0.8),
+        ("train", "metric", "accuracy", 0.1, 0.2),
+    ]
+
+
 def test_a_dag_of_cached_tasks_that_nobody_updated(kfp: KfpV2Run, store: Store) -> None:
     old = kfp.task("train", kfp.dag("sub", kfp.root(), tasks=1), made={"model": "system.Model"})
     model = kfp.artifacts["train", "model"]

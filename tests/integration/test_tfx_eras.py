@@ -184,6 +184,20 @@ def test_all_eras_in_one_store(tmp_path: Path) -> None:
             assert [run.pipeline for run in pipeline.runs] == [pipeline.name]
 
 
+def test_a_run_names_its_pipeline_where_that_has_no_context(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    plain = metadata_store.MetadataStore(SqliteConfig(path=str(path)).connection_config())
+    kind = mlmd.ContextType(name="run", properties={"pipeline_name": mlmd.STRING, "run_id": mlmd.STRING})
+    run = mlmd.Context(type_id=plain.put_context_type(kind), name="taxi.r1")
+    run.properties["pipeline_name"].string_value = "taxi"
+    run.properties["run_id"].string_value = "r1"
+    plain.put_contexts([run])
+    del plain
+    with open_store(path) as store:
+        assert [each.name for each in store.pipelines] == ["taxi"]
+        assert store.get("taxi/latest") == store.get("taxi/r1") == store.get_run("r1")
+
+
 @pytest.mark.parametrize("kind", [mlmd.Event.PENDING_OUTPUT, mlmd.Event.INTERNAL_OUTPUT])
 def test_what_is_pending_or_resolved_was_not_made(tmp_path: Path, kind: mlmd.Event.Type) -> None:
     config = SqliteConfig(path=str(tmp_path / "m.db")).connection_config()

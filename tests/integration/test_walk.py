@@ -334,6 +334,15 @@ def test_a_step_that_gives_again_what_it_took_and_makes_more_is_no_mere_reuse(tm
     assert set(down.artifacts) == set(whole.artifacts)
 
 
+def test_a_step_met_first_as_a_reuse_is_gone_through_once_it_made_something(tmp_path: Path) -> None:
+    # Step 3 took 2, gave 1 again and made 4. From the last artifact, 1 is met one hop before 4 is.
+    made = [(1, 1, GIVEN, 10), (2, 2, GIVEN, 20), (2, 3, TAKEN, 30), (1, 3, GIVEN, 40), (4, 3, GIVEN, 40)]
+    later = [(4, 4, TAKEN, 50), (5, 4, GIVEN, 60), (5, 5, TAKEN, 70), (1, 5, TAKEN, 70), (6, 5, GIVEN, 80)]
+    graph = written(tmp_path / "rows.db", [*made, *later], cached=0).get_artifact(6).upstream()
+    assert set(graph.artifacts) == {1, 2, 4, 5, 6}
+    assert set(graph.steps) == {1, 2, 3, 4, 5}
+
+
 def test_what_only_cached_steps_emitted_is_theirs(tmp_path: Path) -> None:
     store = written(tmp_path / "rows.db", [(1, 1, TAKEN, 10), (2, 1, GIVEN, 20)], cached=1)
     assert set(store.get_artifact(1).downstream(reuse=False).artifacts) == {1, 2}

@@ -88,7 +88,8 @@ def show_artifact(artifact: str, why: bool, output: str) -> None:
 def _brief(step: StepView | None) -> dict[str, Any] | None:
     if step is None:
         return None
-    return {"id": step.id, "name": step.name, "run": step.record.run_name, "status": str(step.status)}
+    run = step.record.run_name or (step.run.name if step.has_run else "")
+    return {"id": step.id, "name": step.key, "run": run, "status": str(step.status)}
 
 
 def _line(step: dict[str, Any] | None) -> str:

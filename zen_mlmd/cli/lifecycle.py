@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zen_mlmd.cli import completing
 from zen_mlmd.cli.options import ask, output_option, yes_option
 from zen_mlmd.cli.output import note, print_data, print_facts, print_rows
 from zen_mlmd.cli.safe import safe
@@ -14,10 +15,11 @@ from zen_mlmd.cli.safe import safe
 if TYPE_CHECKING:
     from zen_mlmd.flavors import StoreConfig
     from zen_mlmd.flavors.lifecycle import Status
+    from zen_mlmd.stack import ActiveStack
 
 FIELDS = ("name", "state", "what", "address", "answer", "pod", "since", "restarts", "remedy")
 
-_name = click.argument("name", required=False)
+_name = click.argument("name", required=False, shell_complete=completing.components("metadata_store"))
 
 
 @click.command()
@@ -33,7 +35,7 @@ def up(name: str | None, output: str) -> int:
     from zen_mlmd.flavors import lifecycle
 
     name, config = _chosen(name)
-    return _shown(lifecycle.up(config, name, lambda text: note(f"{text} ...")), output)
+    return _shown(lifecycle.up(config, name, _told), output)
 
 
 @click.command()
@@ -52,7 +54,7 @@ def down(name: str | None, *, purge: bool, yes: bool) -> None:
         lifecycle.purging(config)
         ask(f"{safe(config.location)}: shall all that was recorded there be deleted for ever?", yes=yes)
     act = lifecycle.purge if purge else lifecycle.down
-    found = act(config, name, lambda text: note(f"{text} ..."))
+    found = act(config, name, _told)
     click.echo(safe(f"{found.what}: {found.state}"))
 
 
@@ -87,19 +89,63 @@ def logs(name: str | None, *, follow: bool, tail: int | None) -> None:
 
 
 def _chosen(name: str | None) -> tuple[str, StoreConfig]:
-    """Return a store's settings, and its name: in a profile of its own, with the profile's before it."""
+    """Return a store's name and settings, by default those of the active stack's."""
     from zen_mlmd.stack import ActiveStack, config_named
     from zen_mlmd.stack.active import is_name
+
+    if name is None:
+        return _store_of(None)
+    return _of_profile(name if is_name(name) else "", ActiveStack()), config_named(name)
+
+
+@click.command("up")
+@click.argument("name", required=False, shell_complete=completing.stacks)
+@output_option
+def stack_up(name: str | None, output: str) -> int:
+    """Bring up what is to be brought up of a stack, by default the active one.
+
+    In Python: zen_mlmd.flavors.lifecycle.up, of a config of zen_mlmd.stack.ActiveStack
+    """
+    from zen_mlmd.flavors import lifecycle
+
+    store, config = _store_of(name)
+    if lifecycle.is_brought_up(config):
+        return _shown(lifecycle.up(config, store, _told), output)
+    return _shown(lifecycle.status(config, store), output)
+
+
+@click.command("down")
+@click.argument("name", required=False, shell_complete=completing.stacks)
+def stack_down(name: str | None) -> None:
+    """Take down what was brought up of a stack, by default the active one; its data stay."""
+    from zen_mlmd.flavors import lifecycle
+
+    store, config = _store_of(name)
+    if lifecycle.is_brought_up(config):
+        click.echo(safe(f"{(found := lifecycle.down(config, store, _told)).what}: {found.state}"))
+    else:
+        click.echo(safe(f"{config.flavor} store {config.location}: nothing of it was brought up"))
+
+
+def _told(text: str) -> None:
+    note(f"{text} ...")
+
+
+def _store_of(stack: str | None) -> tuple[str, StoreConfig]:
+    """Return the name and the settings of a stack's metadata store; no other component is brought up."""
+    from zen_mlmd.stack import ActiveStack
+
+    found = ActiveStack(name=stack)
+    store: Any = found.resolve("metadata_store")
+    return _of_profile(store.name, found), store.config
+
+
+def _of_profile(name: str, stack: ActiveStack) -> str:
+    """Return under which name what belongs to a store is kept: it may be there in other profiles, too."""
     from zen_mlmd.stack.settings import DEFAULT
 
-    stack = ActiveStack()
-    if name is None:
-        found: Any = stack.resolve("metadata_store")
-        name, config = found.name, found.config
-    else:
-        name, config = (name if is_name(name) else ""), config_named(name)
     profile = stack.settings.profile
-    return (name if not name or profile == DEFAULT else f"{profile}.{name}"), config
+    return name if not name or profile == DEFAULT else f"{profile}.{name}"
 
 
 def _shown(found: Status, output: str) -> int:

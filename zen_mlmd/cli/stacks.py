@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zen_mlmd.cli import completing
+from zen_mlmd.cli.lifecycle import stack_down, stack_up
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, note, print_rows
 from zen_mlmd.cli.safe import safe
@@ -209,6 +210,10 @@ def import_stack(file: Path, name: str | None, scope: Any) -> None:
     click.echo(f"stack {kept.name!r} is registered in the {kept.scope} settings")
     for each in stacks.missing_secrets(kept):
         click.echo(safe(f"set a secret that it needs: zen-mlmd secret set {each}"))
+
+
+stack.add_command(stack_up)
+stack.add_command(stack_down)
 
 
 @click.command()

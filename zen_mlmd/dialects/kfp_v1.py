@@ -129,8 +129,10 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
         component,
     )
     name = next((each for each in names if isinstance(each, str) and each), str(execution.id))
+    workflow = declared.get("run_id")
     return dataclasses.replace(
         base.plain_step(execution, kind, name=name, dialect=NAME),
+        run_name=workflow if isinstance(workflow, str) else "",
         parameters={
             key.removeprefix(_INPUT): value for key, value in custom.items() if key.startswith(_INPUT)
         },

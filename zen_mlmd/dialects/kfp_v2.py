@@ -16,7 +16,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from zen_mlmd.dialects import base
-from zen_mlmd.dialects.kfp_v2_tree import grown, state_of
+from zen_mlmd.dialects.kfp_v2_tree import grown, placed, state_of
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.model import Artifact, PipelineRun, StepKind, StepRun, WholeRun
 
@@ -26,6 +26,8 @@ RUNS = frozenset({"system.PipelineRun", "kfp.PipelineRun"})
 NODE = ""
 
 _DAG = "system.DAGExecution"
+_ROOT = "run/"
+"""What the name of a root begins with; a run's name follows."""
 GROUPS = frozenset({_DAG})
 ASIDE: tuple[str, ...] = ("executor-logs",)
 _IMPORTERS = ("system.ImporterExecution", "system.ImporterWorkspaceExecution")
@@ -92,6 +94,7 @@ def step(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> StepRun:
     group = _integer(recorded, "parent_dag_id", warnings)
     return dataclasses.replace(
         base.plain_step(execution, kind, name=name, dialect=NAME),
+        run_name=_text(recorded.get("pipeline_run_id")),  # of 1.6
         kind=_kind(text(kind.name), name, recorded, group),
         display_name=_text(recorded.get("display_name")),
         group_id=group,
@@ -126,7 +129,7 @@ def role(slot: str, *, taken: bool) -> base.Role:
 
 def assemble(run: PipelineRun, steps: Sequence[StepRun]) -> WholeRun:
     """Return a run and its tree of steps, each group as its members have it."""
-    root, tree = grown(steps, f"run/{run.name}")
+    root, tree = grown(steps, f"{_ROOT}{run.name}")
     top = [each for each in tree if each.group_id is None and each.kind is not StepKind.ROOT]
     status = state_of(top or ([root] if root else []))
     ends = [each.ended_at for each in tree if each.ended_at and not each.kind.is_group]
@@ -141,6 +144,18 @@ def assemble(run: PipelineRun, steps: Sequence[StepRun]) -> WholeRun:
         for each in tree
     ]
     return WholeRun(told_run, tuple(steps))
+
+
+def among(steps: Sequence[StepRun]) -> dict[int, StepRun]:
+    """Return steps, of several runs perhaps, with their scopes and runs, which the groups above tell."""
+    return {
+        step.id: step if root is None else dataclasses.replace(step, run_name=_run_of(step, root))
+        for step, root in placed(steps)
+    }
+
+
+def _run_of(step: StepRun, root: StepRun) -> str:
+    return step.run_name or (root.name.removeprefix(_ROOT) if root.name.startswith(_ROOT) else "")
 
 
 def _kind(type_name: str, name: str, recorded: Mapping[str, Any], group: int | None) -> StepKind:

@@ -32,9 +32,20 @@ def grown(steps: Sequence[StepRun], root_name: str) -> tuple[StepRun | None, lis
     return (None if tree.root is None else finished[tree.root]), list(finished.values())
 
 
+def placed(steps: Sequence[StepRun]) -> list[tuple[StepRun, StepRun | None]]:
+    """Return steps with their scopes, each with the root above it, if there is one.
+
+    Args:
+        steps: Of several runs perhaps; all groups above a step are among them.
+    """
+    tree = _Tree(steps, "")
+    return [(tree.with_scope(each.id), tree.root_above(each)) for each in steps]
+
+
 class _Tree:
     def __init__(self, steps: Sequence[StepRun], root_name: str) -> None:
-        self.steps = {each.id: each for each in steps}
+        self._given = {each.id: each for each in steps}
+        self.steps = dict(self._given)
         roots = [each for each in steps if each.kind is StepKind.ROOT]
         roots.sort(key=lambda each: (each.name != root_name, each.id))
         self.root = roots[0].id if roots else None
@@ -84,11 +95,25 @@ class _Tree:
                 continue
             pending.pop()
             if at not in self._finished:
-                step = dataclasses.replace(self.steps[at], scope=self._scope(at))
+                step = self.with_scope(at)
                 self._finished[at] = self._as_members_have_it(
                     step, [self._finished[each] for each in members]
                 )
         return self._finished[step_id]
+
+    def with_scope(self, step_id: int) -> StepRun:
+        """Return a step as its own row has it, with its scope."""
+        return dataclasses.replace(self.steps[step_id], scope=self._scope(step_id))
+
+    def root_above(self, step: StepRun) -> StepRun | None:
+        """Return the root that a step lies below; `step` names its group as its row does."""
+        while step.group_id is not None:
+            group = self.steps.get(step.group_id)
+            above = self.steps[step.id].group_id
+            if group is None or (above is None and group.id not in self._roots):
+                return None
+            step = self._given[group.id]
+        return step if step.id in self._roots else None
 
     def _scope(self, step_id: int) -> str:
         """Return the groups above a step; an iteration is named with its loop, and stands for it."""

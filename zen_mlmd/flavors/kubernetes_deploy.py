@@ -9,35 +9,26 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from zen_mlmd.cluster.api import CONFLICT, FORBIDDEN
 from zen_mlmd.cluster.objects import Object, Objects, polls
-from zen_mlmd.errors import (
-    ClusterObjectError,
-    ClusterUnreachableError,
-    ConnectionFailedError,
-    DeploymentError,
-)
+from zen_mlmd.errors import ClusterObjectError, ClusterUnreachableError, DeploymentError
+from zen_mlmd.flavors.kubernetes_changes import being_deleted, change_of, named, refuse_lost_password
 from zen_mlmd.flavors.kubernetes_objects import (
     RUN,
-    SPEC,
+    SETTLED,
     Workload,
     annotation,
     is_ours,
     namespace_of,
     objects_of,
-    quantity,
-    storage_of,
 )
 from zen_mlmd.flavors.kubernetes_reasons import is_ready, trouble_of
-from zen_mlmd.flavors.kubernetes_remove import TAKE_BACK_S, remove
+from zen_mlmd.flavors.kubernetes_undo import Replaced, all_or_nothing
 
 Progress: TypeAlias = Callable[[str], object]
-Replaced: TypeAlias = tuple[Object, Object]
-"""An object as it was before, and as it was to be."""
 
 _UNAUTHORIZED: Final = 401
 _PASSWORD_BYTES: Final = 24
@@ -68,23 +59,24 @@ def deploy(
     run = secrets.token_hex(8)
     passwords = {name: secrets.token_urlsafe(_PASSWORD_BYTES) for name in ("password", "root-password")}
     wanted = objects_of(workload, run=run, passwords=passwords)
-    with _all_or_nothing(objects, workload, run, progress) as replaced:
+    with all_or_nothing(objects, workload, run, progress) as replaced:
         _ensure_namespace(objects, workload, run, progress)
         found = [objects.find(each["kind"], each["metadata"]["name"]) for each in wanted]
         changes = [
-            None if have is None else _change(workload, have, want)
+            None if have is None else change_of(workload, have, want)
             for have, want in zip(found, wanted, strict=True)
         ]
-        _refuse_lost_password(workload, found)
+        refuse_lost_password(workload, found)
         for want, have, change in zip(wanted, found, changes, strict=True):
             if have is None:
-                progress(f"making {_named(want)}")
-                _create(objects, want, run)
+                progress(f"making {named(want)}")
+                _create(objects, workload, want, run)
             elif change is not None:
-                progress(f"changing {_named(want)}")
+                progress(f"changing {named(want)}")
                 _replace(objects, workload, have, want, replaced)
         _wait_ready(objects, workload, ready_timeout_s, passwords_in(objects, workload), progress)
         then()
+        _settle(objects, workload, run)
 
 
 def passwords_in(objects: Objects, workload: Workload) -> dict[str, str]:
@@ -104,10 +96,6 @@ def passwords_in(objects: Objects, workload: Workload) -> dict[str, str]:
     return {key: base64.b64decode(text).decode() for key, text in data.items()}
 
 
-def _named(thing: Object) -> str:
-    return f"{thing['kind']} {thing['metadata']['name']}"
-
-
 def _ensure_namespace(objects: Objects, workload: Workload, run: str, progress: Progress) -> None:
     try:
         found = objects.find("Namespace", workload.namespace)
@@ -117,13 +105,13 @@ def _ensure_namespace(objects: Objects, workload: Workload, run: str, progress: 
         return  # who may only see into it: it shows with the first object whether it is there
     if found is None:
         progress(f"making Namespace {workload.namespace}")
-        _create(objects, namespace_of(workload, run=run), run)
+        _create(objects, workload, namespace_of(workload, run=run), run)
     elif "deletionTimestamp" in found["metadata"]:
-        raise _being_deleted(found)
+        raise being_deleted(found)
 
 
-def _create(objects: Objects, want: Object, run: str) -> None:
-    """Make an object; one whose making was not answered is looked for."""
+def _create(objects: Objects, workload: Workload, want: Object, run: str) -> None:
+    """Make an object; one whose making was not answered is looked for, and one of another `up` will do."""
     try:
         objects.create(want)
     except (ClusterObjectError, ClusterUnreachableError) as error:
@@ -133,16 +121,20 @@ def _create(objects: Objects, want: Object, run: str) -> None:
         # sent the request twice, and this answer is the second's.
         for _ in polls(time.monotonic() + (0.0 if error.status else objects.cluster.timeout_s)):
             found = objects.find(want["kind"], want["metadata"]["name"])
-            if found is not None and annotation(found, RUN) == run:
+            if found is not None and (annotation(found, RUN) == run or _will_do(workload, found, want)):
                 return
         raise
+
+
+def _will_do(workload: Workload, found: Object, want: Object) -> bool:
+    return want["kind"] == "Namespace" or change_of(workload, found, want) is None
 
 
 def _replace(
     objects: Objects, workload: Workload, have: Object, want: Object, replaced: list[Replaced]
 ) -> None:
     """Change an object; anew from what it is by then if it changed meanwhile, as by a controller's status."""
-    now, change = have, _change(workload, have, want)
+    now, change = have, change_of(workload, have, want)
     for last in (False, False, False, False, True):
         if change is None:
             return
@@ -152,116 +144,13 @@ def _replace(
             if error.status != CONFLICT or last:
                 raise
             now = objects.get(have["kind"], have["metadata"]["name"])
-            change = _change(workload, now, want)
+            change = change_of(workload, now, want)
             continue
         except BaseException:
             replaced.append((have, change))  # perhaps
             raise
         replaced.append((have, change))
         return
-
-
-def _refuse_lost_password(workload: Workload, found: list[Object | None]) -> None:
-    secret, claim, *_ = found
-    if secret is None and claim is not None:
-        raise DeploymentError(
-            f"Secret {workload.namespace}/{workload.name}: it is gone, and PersistentVolumeClaim"
-            f" {workload.claim} is there, whose data only its password opens",
-            hint="restore the Secret from a backup; `zen-mlmd metadata-store down --purge` deletes the data",
-        )
-
-
-def _change(workload: Workload, have: Object, want: Object) -> Object | None:
-    """Return what an object that is there has to become; None if it is as it should be.
-
-    Raises:
-        DeploymentError: It is not ours, or cannot become that.
-    """
-    if "deletionTimestamp" in have["metadata"]:
-        raise _being_deleted(have)
-    if not is_ours(have, workload):
-        raise DeploymentError(
-            f"{have['kind']} {workload.namespace}/{have['metadata']['name']}: it is there already, and no"
-            f" `up` of the deployment {workload.deployment} made it; it was not touched",
-            hint="give the store another `deployment` or `namespace`",
-        )
-    return _CHANGES[have["kind"]](have, want)
-
-
-def _secret_change(have: Object, want: Object) -> Object | None:
-    if annotation(have, SPEC) == annotation(want, SPEC):
-        return None
-    raise _fixed(
-        have,
-        "`database` and `user` are made with the data, and stay",
-        "set them as they were; or give the store another `deployment`, which has data of its own",
-    )
-
-
-def _claim_change(have: Object, want: Object) -> Object | None:
-    asked = want["spec"].get("storageClassName")
-    if asked is not None and asked != have["spec"].get("storageClassName"):
-        raise _fixed(
-            have,
-            f"its storage class is {have['spec'].get('storageClassName')!r}, and stays",
-            "set `storage_class` as it was; or give the store another `deployment`, with data of its own",
-        )
-    had, size = quantity(storage_of(have)), quantity(storage_of(want))
-    if size < had:
-        raise _fixed(
-            have,
-            f"it has {storage_of(have)}, and no claim gets smaller",
-            f"set `storage` to {storage_of(have)} or more",
-        )
-    if size == had:
-        return None
-    resources = {**have["spec"]["resources"], "requests": want["spec"]["resources"]["requests"]}
-    return _changed(have, want, resources=resources)
-
-
-def _service_change(have: Object, want: Object) -> Object | None:
-    if annotation(have, SPEC) == annotation(want, SPEC):
-        return None
-    return _changed(have, want, selector=want["spec"]["selector"], ports=want["spec"]["ports"])
-
-
-def _stateful_set_change(have: Object, want: Object) -> Object | None:
-    same = annotation(have, SPEC) == annotation(want, SPEC)
-    if same and have["spec"].get("replicas") == want["spec"]["replicas"]:
-        return None
-    for field in ("serviceName", "selector", "podManagementPolicy"):
-        if have["spec"].get(field) != want["spec"][field]:
-            raise _fixed(
-                have,
-                f"its {field} cannot be changed",
-                "zen-mlmd metadata-store down, which keeps the data, and up again",
-            )
-    return _changed(have, want, template=want["spec"]["template"], replicas=want["spec"]["replicas"])
-
-
-_CHANGES: Final = {
-    "Secret": _secret_change,
-    "PersistentVolumeClaim": _claim_change,
-    "Service": _service_change,
-    "StatefulSet": _stateful_set_change,
-}
-
-
-def _changed(have: Object, want: Object, **spec: object) -> Object:
-    annotations = {**have["metadata"]["annotations"], SPEC: annotation(want, SPEC)}
-    metadata = {**have["metadata"], "annotations": annotations}
-    return {**have, "metadata": metadata, "spec": {**have["spec"], **spec}}
-
-
-def _fixed(have: Object, why: str, hint: str) -> DeploymentError:
-    place = f"{have['metadata'].get('namespace')}/{have['metadata']['name']}"
-    return DeploymentError(f"{have['kind']} {place}: {why}; it was not touched", hint=hint)
-
-
-def _being_deleted(have: Object) -> DeploymentError:
-    return DeploymentError(
-        f"{_named(have)}: it is being deleted", hint="wait until it is gone, and bring the store up again"
-    )
 
 
 def _wait_ready(
@@ -306,63 +195,17 @@ def _is_current(objects: Objects, workload: Workload) -> bool:
     return bool(seen and revision == status.get("updateRevision") and is_ready(pod))
 
 
-@contextmanager
-def _all_or_nothing(
-    objects: Objects, workload: Workload, run: str, progress: Progress
-) -> Iterator[list[Replaced]]:
-    """Take back what a run made, and put back what it replaced, if it fails or is interrupted.
-
-    Yields:
-        To be filled with what is replaced.
-    """
-    replaced: list[Replaced] = []
-    try:
-        yield replaced
-    except BaseException as error:
-        progress("it failed: taking back what was made")
-        until = time.monotonic() + TAKE_BACK_S
-        left = _put_back(objects, replaced, until=until)
-        left += remove(
-            objects,
-            workload,
-            lambda found: annotation(found, RUN) == run,
-            with_data=True,
-            until=until,
-        )
-        if left:
-            text = f"could not be taken back: {'; '.join(left)}"
-            progress(text)
-            if isinstance(error, ConnectionFailedError):
-                error.message += f" ({text})"
-        raise
-
-
-def _put_back(objects: Objects, replaced: list[Replaced], *, until: float) -> list[str]:
-    """Give objects the settings that they had before; return what could not be put back."""
-    left = []
-    for before, change in reversed(replaced):
-        why = ""
-        for _ in polls(until):
-            try:
-                why = _put_one_back(objects, before, change)
-                break
-            except ClusterObjectError as error:
-                why = error.message
-                if error.status != CONFLICT:
-                    break
-            except ClusterUnreachableError as error:
-                why = error.message
-        if why:
-            left.append(f"{_named(before)} ({why})")
-    return left
-
-
-def _put_one_back(objects: Objects, before: Object, change: Object) -> str:
-    now = objects.get(before["kind"], before["metadata"]["name"])
-    if now["spec"] == before["spec"] or annotation(now, SPEC) != annotation(change, SPEC):
-        return ""  # it was not changed, or by others since
-    if now["kind"] == "PersistentVolumeClaim":
-        return f"it has {storage_of(now)} now, and no claim gets smaller"
-    metadata = {**now["metadata"], "annotations": before["metadata"]["annotations"]}
-    objects.replace({**now, "metadata": metadata, "spec": before["spec"]})
-    return ""
+def _settle(objects: Objects, workload: Workload, run: str) -> None:
+    """Note on the data that an `up` finished with them, lest another that fails takes them back."""
+    for last in (False, False, False, False, True):
+        claim = objects.get("PersistentVolumeClaim", workload.claim)
+        if annotation(claim, SETTLED):
+            return
+        claim["metadata"]["annotations"][SETTLED] = run
+        try:
+            objects.replace(claim)
+        except ClusterObjectError as error:
+            if error.status != CONFLICT or last:
+                raise
+        else:
+            return

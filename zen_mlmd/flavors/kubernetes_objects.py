@@ -24,6 +24,8 @@ SPEC: Final = "zen-mlmd/spec"
 """The annotation by which an object is known to be as it is wanted: a hash of its settings."""
 RUN: Final = "zen-mlmd/run"
 """The annotation by which the `up` that made an object knows it."""
+SETTLED: Final = "zen-mlmd/settled"
+"""The annotation of a claim by which it is known that an `up` finished with it."""
 
 LONGEST_DEPLOYMENT: Final = 40
 """Characters: of the pods' label `controller-revision-hash` 63 may be, `-mysql` and a hash among them."""

@@ -73,6 +73,8 @@ class _Removal:
         found = self._find(kind, name)
         if found is None or not is_ours(found, self.workload) or not self.which(found):
             return ""
+        if kind == "Secret" and self._find("PersistentVolumeClaim", self.workload.claim) is not None:
+            return "its password opens the data that are still there"
         if kind == "Namespace":
             others = ", ".join(f"{each} {name}" for each, name in contents(self.objects))
             if others:

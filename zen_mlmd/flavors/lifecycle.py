@@ -94,6 +94,11 @@ class Purging(Lifecycle, Protocol):
         """Take the store down, and delete its data for ever; nothing that `up` did not make is touched."""
 
 
+def is_brought_up(config: StoreConfig) -> bool:
+    """Tell whether a store is one that is brought up and taken down."""
+    return isinstance(config, Lifecycle)
+
+
 def lifecycle_of(config: StoreConfig) -> Lifecycle:
     """Return what brings a store up and takes it down.
 
@@ -153,12 +158,19 @@ def purging(config: StoreConfig) -> Purging:
 
 
 def status(config: StoreConfig, name: str = "") -> Status:
-    """Find out how a store is, by asking it.
-
-    Raises:
-        UsageError: Such a store is not brought up.
-    """
-    return lifecycle_of(config).status(name)
+    """Find out how a store is, by asking it; of any flavor. Nothing is made, and nothing raised."""
+    if isinstance(config, Lifecycle):
+        return config.status(name)
+    if "read_only" in type(config).model_fields:
+        config = config.model_copy(update={"read_only": True})
+    answered, answer = asked(config.open_service)
+    return Status(
+        name=name,
+        state="up" if answered else "failing",
+        what=f"{config.flavor} store {config.location}",
+        answer=answer,
+        remedy="" if answered else "zen-mlmd doctor finds out more",
+    )
 
 
 def logs(

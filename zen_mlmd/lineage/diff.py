@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader, slots
-from zen_mlmd.model import Artifact, Event, PipelineRun, StepRun
+from zen_mlmd.model import Artifact, Event, PipelineRun, StepRun, WholeRun
+from zen_mlmd.payloads import tfx_metric
 from zen_mlmd.values import same
 
 ABSENT = "(absent)"
@@ -21,7 +22,8 @@ class Change:
 
     Attributes:
         step: The step's name; empty for the run itself.
-        kind: parameter, code, input, output, metric, status, or step (one side only has it).
+        kind: parameter, code, input, output (an artifact or a value), metric, status, or step (one side only
+            has it).
         name: Of the parameter, input, ...
         before: In the first run; `ABSENT` if it has none.
         after: In the second run; likewise.
@@ -74,9 +76,11 @@ def diff_runs(before: Recorded, after: Recorded) -> RunDiff:
     Steps are matched by name; of one that ran again the last attempt counts.
     """
     (old_loader, old_run), (new_loader, new_run) = before, after
-    old, new = _latest_steps(old_loader, old_run), _latest_steps(new_loader, new_run)
-    changes = list(compare("", "parameter", old_run.parameters, new_run.parameters))
-    changes += compare("", "metric", old_run.metrics, new_run.metrics)
+    # What other writers' steps tell of a run counts, too: Kubeflow's parameters are its root's.
+    old_whole, new_whole = old_loader.whole([old_run])[old_run.id], new_loader.whole([new_run])[new_run.id]
+    old, new = _latest_steps(old_whole), _latest_steps(new_whole)
+    changes = list(compare("", "parameter", old_whole.run.parameters, new_whole.run.parameters))
+    changes += compare("", "metric", old_whole.run.metrics, new_whole.run.metrics)
     contents = _Contents(old_loader, old.values()), _Contents(new_loader, new.values())
     for name in dict.fromkeys([*old, *new]):
         if name not in old or name not in new:
@@ -133,8 +137,19 @@ class _Contents:
         }
 
 
-def _latest_steps(loader: Loader, run: PipelineRun) -> dict[str, StepRun]:
-    return {step.key: step for step in loader.whole([run])[run.id].steps if not step.kind.is_group}
+def _latest_steps(whole: WholeRun) -> dict[str, StepRun]:
+    return {step.key: step for step in whole.steps if not step.kind.is_group}
+
+
+def _metrics(step: StepRun, contents: _Contents) -> dict[str, float]:
+    """Return a step's metrics, those among its outputs that are artifacts included."""
+    found = dict(step.metrics)
+    for name, artifact in contents.slots(step, taken=False).items():
+        found.update(artifact.metrics)
+        value = tfx_metric(artifact.uri, artifact.materializer)
+        if value is not None:
+            found[name] = value
+    return found
 
 
 def _compare_steps(contents: tuple[_Contents, _Contents], before: StepRun, after: StepRun) -> list[Change]:
@@ -153,7 +168,8 @@ def _compare_steps(contents: tuple[_Contents, _Contents], before: StepRun, after
             changes.append(
                 Change(name, kind, slot, *(described(each) if each else ABSENT for each in (a, b)))
             )
-    changes += compare(name, "metric", before.metrics, after.metrics)
+    changes += compare(name, "output", before.output_parameters, after.output_parameters)
+    changes += compare(name, "metric", _metrics(before, contents[0]), _metrics(after, contents[1]))
     # Cached or run makes no difference to what came out.
     done = ("completed", "cached")
     if before.status != after.status and not (str(before.status) in done and str(after.status) in done):

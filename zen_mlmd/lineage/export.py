@@ -109,7 +109,7 @@ def _artifact_caption(artifact: Artifact, slot: str) -> Caption:
 
 
 def _step_caption(step: StepRun) -> Caption:
-    title = printable(step.name) or f"step {step.id}"
+    title = printable(step.key) or f"step {step.id}"
     run, took, failure = printable(step.run_name), step.duration_s, step.failure
     lines = [
         title,

@@ -168,6 +168,8 @@ class _Walk:
         # because none of those made them.
         self._led_by: dict[int, set[int]] = {}
         self._waiting: set[int] = set()
+        # Upstream: steps of which only an output that another made was met; nobody asked yet what they took.
+        self._reusing: set[int] = set()
 
     def go(self) -> None:
         edges = self._edges()
@@ -230,7 +232,8 @@ class _Walk:
                 self.cut[artifact] = None
                 continue
             self.events.append(_met(event))
-            if step not in self.steps:
+            if step not in self.steps or step in self._reusing:
+                self._reusing.discard(step)
                 self.steps[step] = None
                 steps.append(step)
         return steps
@@ -253,7 +256,9 @@ class _Walk:
                 return True
             if self._bounds.reuse and is_in_time:
                 self.events.append(_met(event))
-                self.steps.setdefault(step)
+                if step not in self.steps:
+                    self.steps[step] = None
+                    self._reusing.add(step)
             return False
         led_by = self._led_by.get(artifact)
         if led_by is None or self.producers.get(artifact) in led_by:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from zen_mlmd.dialects import registry, tfx, zen
+from zen_mlmd.dialects import kfp_v2, registry, tfx, zen
 from zen_mlmd.dialects.base import Dialect, event
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.dialects.tfx_nodes import Place, places
@@ -173,7 +173,7 @@ class Loader:
 
         One that is in the runs of several dialects (TFX on Kubeflow) belongs to the one of its own.
         """
-        if step.run_name:
+        if step.run_name and step.dialect == zen.NAME:
             found = self.client.context(tfx.RUN, step.run_name)
             return self._runs([found])[0] if found is not None else None
         own = registry.named(step.dialect).RUNS
@@ -213,6 +213,10 @@ class Loader:
             for step in self._steps([each for each in executions if zen.is_step(each)], [name]):
                 if step.run_name in whole:
                     steps[whole[step.run_name]].append(step)
+        for run in runs:
+            steps[run.id] = [
+                each if each.run_name else replace(each, run_name=run.name) for each in steps[run.id]
+            ]
         return {
             run.id: registry.named(run.dialect).assemble(run, sorted(steps[run.id], key=lambda each: each.id))
             for run in runs
@@ -226,10 +230,22 @@ class Loader:
     def steps(self, ids: Iterable[int]) -> dict[int, StepRun]:
         """Return step runs by id; ids that the store does not hold are left out.
 
-        A group is as its own row has it; `whole` has it as its members do.
+        A group is as its own row has it; `whole` has it as its members do. The groups above a step are
+        asked for, too, a call for each level of them.
         """
         found = self.client.executions(ids)
-        return {each.id: each for each in self._steps(list(found.values()), None)}
+        return self._in_groups(self._steps(list(found.values()), None))
+
+    def _in_groups(self, steps: Sequence[StepRun]) -> dict[int, StepRun]:
+        """Return steps by id, with the groups that they lie in."""
+        known = {each.id: each for each in steps}
+        if any(each.group_id is not None for each in steps):
+            asked = set(known)
+            while missing := {each.group_id for each in known.values() if each.group_id} - asked:
+                asked |= missing
+                known.update((each.id, self._step(each)) for each in self.client.executions(missing).values())
+            known.update(kfp_v2.among([each for each in known.values() if each.dialect == kfp_v2.NAME]))
+        return {each.id: known[each.id] for each in steps}
 
     def newest_steps(self) -> Iterator[list[StepRun]]:
         """Yield pages of step runs, newest first, those of no run among them; their names may be short."""
@@ -317,11 +333,12 @@ class Loader:
         sources = {each.cached_from_id for each in known.values() if each.cached_from_id is not None}
         wanted = sources.union(*made.values())
         found = self.client.executions(sorted(wanted - known.keys()))
-        read = {each.id: each for each in self._steps(list(found.values()), None)}
-        steps = {**read, **known}
+        steps = {**{each.id: self._step(each) for each in found.values()}, **known}
         producers = {artifact: earliest(by, steps) for artifact, by in made.items()}
         told = (set(producers.values()) | sources) & steps.keys()
-        return producers, {each: steps[each] for each in told}
+        # A name may be a call more, so only those are named that are told.
+        named = self._in_groups(self._steps([found[each] for each in sorted(told & found.keys())], None))
+        return producers, {**{each: steps[each] for each in told}, **named}
 
     def choose_producers(self, makers: dict[int, set[int]]) -> dict[int, int]:
         """Return the producer of each artifact, of those executions that have an output event for it."""

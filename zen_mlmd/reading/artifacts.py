@@ -154,7 +154,8 @@ class ArtifactView(RecordView[Artifact]):
 
         found = self._loader.steps(ids)
         steps = (found[each] for each in ids if each in found and not found[each].kind.is_group)
-        return ViewList((StepView(each, self._loader) for each in steps), StepView)
+        near: list[Any] = []
+        return ViewList((StepView(each, self._loader, near=near) for each in steps), StepView)
 
     @property
     def path(self) -> str:

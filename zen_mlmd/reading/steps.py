@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from zen_mlmd.dialects import registry
 from zen_mlmd.errors import NotFoundError, UsageError
 from zen_mlmd.lineage.export import printable
 from zen_mlmd.loader import Loader, slots
@@ -74,6 +73,7 @@ class StepView(RecordView[StepRun]):
         "display_name": TEXT,
         "kind": Field("text", tuple(StepKind)),
         "type": TEXT,
+        "base_type": TEXT,
         "status": Field("text", tuple(Status)),
         "started_at": MOMENT,
         "ended_at": MOMENT,
@@ -111,13 +111,12 @@ class StepView(RecordView[StepRun]):
         self._near = [] if near is None else near
 
     def __repr__(self) -> str:
-        status = self.status
-        return f"<Step {printable(self.record.key)} {status}>"  # no questions for what is only shown
+        return f"<Step {printable(self.key)} {self.status}>"
 
     @property
     def key(self) -> str:
         """Its name in its run, with the groups that it lies in: `train-sub/train`, `for-loop-2[0]/trial`."""
-        return self._in_run().key
+        return self.record.key
 
     @property
     def display_name(self) -> str:
@@ -418,19 +417,15 @@ class StepView(RecordView[StepRun]):
             if found is not None:
                 self._run = PipelineRunView.alone(found, self._loader)
                 self._near.append(self._run)
-            if self._run is not None and registry.named(self.record.dialect).GROUPS:
+            if self._run is not None and self.kind.is_group:
                 self.record = self._run.as_in_run(self.record)
         return self._run
 
-    def _in_run(self) -> StepRun:
-        """Return its record with the groups that it lies in, which its run's other steps tell."""
-        if registry.named(self.record.dialect).GROUPS:
-            self._find_run()
-        return self.record
-
     def _settled(self) -> StepRun:
         """Return its record, of a group as its members have it."""
-        return self._in_run() if self.kind.is_group else self.record
+        if self.kind.is_group:
+            self._find_run()
+        return self.record
 
     def _events(self) -> list[Event]:
         if self._run is not None:

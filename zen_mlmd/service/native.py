@@ -290,7 +290,10 @@ class NativeService(base.MetadataService):
         if versions is not None:
             theirs, ours = versions.groups()
             if int(theirs) < int(ours):
-                hint = "back it up, then open_store(..., upgrade=True) migrates it in place and for ever"
+                hint = (
+                    "service=sql reads it as it is; or back it up, and open_store(..., upgrade=True) migrates"
+                    " it in place and for ever"
+                )
             else:
                 hint = "install a newer ml-metadata"
             return SchemaVersionError(
