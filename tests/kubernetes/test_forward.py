@@ -314,7 +314,9 @@ def start_here(wish: Wish, place: Place) -> None:
 def test_what_a_process_cannot_do_is_raised_here(wish: Wish, fake: FakeKubernetes, state: Path) -> None:
     forward.down(wish.target)
     fake.fail(*OPEN, status=403)
-    with pytest.raises(ClusterObjectError, match="create pods/portforward kubeflow/one: forbidden") as caught:
+    with pytest.raises(
+        ClusterObjectError, match="get, create pods/portforward kubeflow/one: forbidden"
+    ) as caught:
         forward.up(wish)
     assert caught.value.status == 403
     assert forward.find(wish.target) is None

@@ -167,23 +167,24 @@ class Forwarder:
             except Exception:
                 log.exception("a client could not be served")
                 return
-            self._note("connections", pod=str(pod), fault="")
+            self._note("connections", pod=str(pod))
             log.info("a client is connected to %s", pod)
-            ended = tunnel.carry(client)
-        if tunnel.answered:
-            self._way.worked()
-        if ended is None:
+            ended = tunnel.carry(client, answers=self._worked)
+            self._ended(pod, ended, answered=tunnel.answered)  # before the client can ask why
+
+    def _worked(self) -> None:
+        self._way.worked()
+        self._note(fault="")
+
+    def _ended(self, pod: PodPort, fault: str | None, *, answered: bool) -> None:
+        if fault is None:
             log.info("the client of %s has ended", pod)
             return
-        if not tunnel.answered:
+        if not answered:
             self._way.failed()
-        log.log(
-            logging.WARNING if ended else logging.INFO,
-            "%s has ended a connection%s",
-            pod,
-            f": {ended}" if ended else "",
-        )
-        self._note("restarts", fault=ended and f"{pod}: {ended}")
+        level, why = (logging.WARNING, f": {fault}") if fault else (logging.INFO, "")
+        log.log(level, "%s has ended a connection%s", pod, why)
+        self._note("restarts", **({"fault": f"{pod}: {fault}"} if fault else {}))
 
     def _failed(self, error: ZenMlmdError) -> None:
         log.warning("no way to a pod: %s", error.message)
