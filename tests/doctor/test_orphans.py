@@ -129,3 +129,26 @@ def test_types_that_were_registered_twice_are_told_of(path: Path) -> None:
     damage(path, "INSERT INTO Type (name, type_kind) VALUES ('Model', 1), ('Model', 0)")
     (finding,) = examine(config_from_url(path))
     assert (finding.code, finding.subject, finding.what[:8]) == ("type-twice", "Model", "2 types ")
+
+
+def test_rows_in_which_sqlite_keeps_what_is_no_id_are_told_of_and_go_if_nothing_reads_them(
+    path: Path,
+) -> None:
+    damage(
+        path,
+        "INSERT INTO ContextProperty (context_id, name, is_custom_property) VALUES (x'ff', 'x', 1)",
+        "INSERT INTO Attribution (context_id, artifact_id) VALUES (CAST(x'fffe00' AS TEXT), 1)",
+        "INSERT INTO Type (name, type_kind) VALUES (CAST(x'ff' AS TEXT), 1), (CAST(x'ff' AS TEXT), 1)",
+        "UPDATE Artifact SET uri = 7.5, create_time_since_epoch = 'yesterday' WHERE id = 1",
+    )
+    config = config_from_url(path)
+    found = {(each.code, each.subject): each for each in examine(config, quick=False)}
+    damaged = {subject: each.what for (code, subject), each in found.items() if code == "row-damaged"}
+    assert damaged.keys() == {"ContextProperty", "Attribution", "Artifact"}
+    assert "context_id in 1 rows" in damaged["Attribution"]
+    assert "create_time_since_epoch in 1 rows" in damaged["Artifact"]
+    assert ("type-twice", "\N{REPLACEMENT CHARACTER}") in found
+    assert mend(config) == 2
+    left = examine(config)
+    assert [each.subject for each in left if each.code == "row-damaged"] == ["Artifact"]
+    assert not any(each.mendable for each in left)

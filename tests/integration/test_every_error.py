@@ -250,15 +250,11 @@ def no_such_service(bench: Bench) -> None:
         in_cluster(bench, server.url)
 
 
-def no_selector(bench: Bench) -> None:
-    from tests.kubernetes.answering import answering, write_kubeconfig
-    from zen_mlmd.cluster import connect
-    from zen_mlmd.cluster.pods import ready_pod
+def no_forward(bench: Bench) -> None:
+    from tests.kubernetes.answering import write_kubeconfig
 
-    with answering() as server:
-        server.body = b'{"kind": "Service", "spec": {"ports": [{"port": 8080}]}}'
-        cluster = connect(kubeconfig=str(write_kubeconfig(bench.folder / "config", server.url)))
-        ready_pod(cluster, "kubeflow", "metadata-grpc-service", 8080)
+    kubeconfig = write_kubeconfig(bench.folder / "config", f"http://127.0.0.1:{free_port()}")
+    zm.open_store(zm.KubeflowConfig(kubeconfig=str(kubeconfig)))
 
 
 def not_deployed(bench: Bench) -> None:
@@ -295,7 +291,7 @@ CASES: dict[type[ZenMlmdError], Case] = {
     errors.LockTimeoutError: lock_timeout,
     errors.ClusterUnreachableError: lambda bench: in_cluster(bench, f"http://127.0.0.1:{free_port()}"),
     errors.ClusterObjectError: no_such_service,
-    errors.ForwardError: no_selector,
+    errors.ForwardError: no_forward,
     errors.DeploymentError: not_deployed,
     errors.StoreError: lambda bench: bench.store().config.open_service().call("Frobnicate", None),
     errors.AlreadyExistsError: duplicate_artifact,

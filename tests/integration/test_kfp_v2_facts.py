@@ -207,6 +207,7 @@ def test_a_name_is_enough_where_only_one_step_has_it(store: Store) -> None:
 
 
 def test_metrics_are_those_of_the_artifacts_that_are_metrics(store: Store) -> None:
+    assert [each.id for each in store.list_artifacts("metrics.score > 0.6")] == [17, 15]
     by_artifact = {
         artifact.id: artifact.record.metrics for artifact in store.artifacts if artifact.record.metrics
     }

@@ -10,6 +10,7 @@ import pytest
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from tests.services.counting import CountedStore
 from tests.writers.tfx import Era, TfxWriter
 from zen_mlmd import SqliteConfig, Status, Store, open_store
 from zen_mlmd.dialects import tfx
@@ -182,6 +183,42 @@ def test_all_eras_in_one_store(tmp_path: Path) -> None:
         assert found == {f"p{era}": (f"run {era}", ["Gen"], "completed") for era in ("0.25", "1.10", "1.21")}
         for pipeline in store.pipelines:
             assert [run.pipeline for run in pipeline.runs] == [pipeline.name]
+
+
+def test_a_run_names_its_pipeline_where_that_has_no_context(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    plain = metadata_store.MetadataStore(SqliteConfig(path=str(path)).connection_config())
+    kind = mlmd.ContextType(name="run", properties={"pipeline_name": mlmd.STRING, "run_id": mlmd.STRING})
+    run = mlmd.Context(type_id=plain.put_context_type(kind), name="taxi.r1")
+    run.properties["pipeline_name"].string_value = "taxi"
+    run.properties["run_id"].string_value = "r1"
+    plain.put_contexts([run])
+    del plain
+    with open_store(path) as store:
+        assert [each.name for each in store.pipelines] == ["taxi"]
+        assert store.get("taxi/latest") == store.get("taxi/r1") == store.get_run("r1")
+
+
+def test_one_run_of_a_long_history_is_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    config = SqliteConfig(path=str(path)).connection_config()
+    TfxWriter(config, "1.10", "other").step("r0", "Gen", type_name=GEN)
+    taxi = TfxWriter(config, "1.10", "taxi")
+    taxi.step("r1", "Gen", type_name=GEN)
+    plain = taxi.store
+    kind = plain.get_execution_type(GEN).id
+    many = plain.put_executions([mlmd.Execution(type_id=kind)] * 200)
+    contexts = [
+        plain.get_context_by_type_and_name(*each).id for each in (("pipeline", "taxi"), ("node", "taxi.Gen"))
+    ]
+    links = [mlmd.Association(execution_id=each, context_id=context) for each in many for context in contexts]
+    plain.put_attributions_and_associations([], links)
+    taxi.step("r2", "Gen", type_name=GEN, state="failed")
+    del plain, taxi
+    with CountedStore(path) as store:
+        run = store.get_run("r2")
+        assert (run.pipeline, run.step_names, run.status) == ("taxi", ["Gen"], Status.FAILED)
+        assert store.service.nodes["executions"] < 10
 
 
 @pytest.mark.parametrize("kind", [mlmd.Event.PENDING_OUTPUT, mlmd.Event.INTERNAL_OUTPUT])

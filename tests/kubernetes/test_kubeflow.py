@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import threading
 import time
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+import yaml
 
 import zen_mlmd as zm
 from tests.services import free_port
@@ -24,7 +28,9 @@ from zen_mlmd.cluster import access
 from zen_mlmd.cluster.standing import Place
 from zen_mlmd.errors import ClusterObjectError, ConfigError, ForwardError, UsageError
 from zen_mlmd.flavors import config_from_url, lifecycle
+from zen_mlmd.service.finding import Thresholds
 
+ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "metadata-grpc-service"
 LABELS = {"component": "metadata-grpc-server"}
 
@@ -134,12 +140,35 @@ def test_a_way_is_opened_used_and_closed(
     assert fake.token.encode() not in kept
 
 
+def test_the_page_works_as_it_stands_and_its_role_suffices(
+    config: zm.KubeflowConfig,
+    shell: Callable[..., str],
+    fake: FakeKubernetes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text("utf-8").partition("## The metadata server of")[2]
+    commands, role = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in ("console", "yaml"))
+    monkeypatch.setenv("KUBECONFIG", config.kubeconfig)
+    shell("metadata-store", "delete", "prod")
+    fake.calls.clear()
+    told = [shell(*shlex.split(line)[1:]) for line in commands.splitlines()]
+    assert "churn" in told[2]
+    assert "state    up" in told[3]
+    allowed = {
+        (verb, resource)
+        for rule in yaml.safe_load(role)["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+    }
+    assert allowed == {(call.verb, call.resource) for call in fake.calls} | {("create", "pods/portforward")}
+
+
 def test_what_does_not_answer_is_not_up_and_leaves_nothing(
     config: zm.KubeflowConfig, fake: FakeKubernetes, state: Path
 ) -> None:
     lifecycle.down(config)
     fake.fail("get", "pods/portforward", status=403)
-    with pytest.raises(ClusterObjectError, match="create pods/portforward kubeflow/one: forbidden"):
+    with pytest.raises(ClusterObjectError, match="get, create pods/portforward kubeflow/one: forbidden"):
         lifecycle.up(config)
     fake.objects.delete("pods", "kubeflow", "one", {})
     fake.wait(lambda: fake.objects.find("pods", "kubeflow", "one") is None)
@@ -168,6 +197,29 @@ def test_one_that_fails_later_says_so_and_stays(config: zm.KubeflowConfig, fake:
         lifecycle.up(quick, "prod")
     assert target(config).holder()  # it stood before, and waits for the server to come back
     assert lifecycle.down(quick, "prod").state == "down"
+
+
+def test_a_server_that_speaks_tls_is_checked_by_its_services_name(
+    config: zm.KubeflowConfig, fake: FakeKubernetes, server: GrpcServer, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    with GrpcServer(tmp_path / "tls.db", tls=True) as secure:
+        secure.stop()
+        assert secure.certificates is not None
+        issued = authority.issue_cert("metadata-grpc-service.kubeflow")
+        issued.private_key_pem.write_to_path(str(secure.certificates.server_key))
+        issued.cert_chain_pems[0].write_to_path(str(secure.certificates.server_cert))
+        authority.cert_pem.write_to_path(str(secure.certificates.ca))
+        secure.start()
+        fake.objects.delete("pods", "kubeflow", "one", {})
+        fake.wait(lambda: fake.objects.find("pods", "kubeflow", "one") is None)
+        pod(fake, "secure", secure.port)
+        encrypted = config.model_copy(update={"tls": True, "ca": str(secure.certificates.ca)})
+        assert lifecycle.up(encrypted).is_up
+        assert not {each.code for each in encrypted.examine_way(Thresholds())} & {"certificate-name"}
+        direct = zm.KubeflowConfig(port=secure.port, ca=str(secure.certificates.ca), timeout_s=1)
+        assert "no TLS connection" in lifecycle.status(direct).answer
+    lifecycle.down(config)
 
 
 # -- from a pod ------------------------------------------------------------------------------------

@@ -167,23 +167,24 @@ class Forwarder:
             except Exception:
                 log.exception("a client could not be served")
                 return
-            self._note("connections", pod=str(pod), fault="")
+            self._note("connections", pod=str(pod))
             log.info("a client is connected to %s", pod)
-            ended = tunnel.carry(client)
-        if tunnel.answered:
-            self._way.worked()
-        if ended is None:
+            ended = tunnel.carry(client, answers=self._worked)
+            self._ended(pod, ended, answered=tunnel.answered)  # before the client can ask why
+
+    def _worked(self) -> None:
+        self._way.worked()
+        self._note(fault="")
+
+    def _ended(self, pod: PodPort, fault: str | None, *, answered: bool) -> None:
+        if fault is None:
             log.info("the client of %s has ended", pod)
             return
-        if not tunnel.answered:
+        if not answered:
             self._way.failed()
-        log.log(
-            logging.WARNING if ended else logging.INFO,
-            "%s has ended a connection%s",
-            pod,
-            f": {ended}" if ended else "",
-        )
-        self._note("restarts", fault=ended and f"{pod}: {ended}")
+        level, why = (logging.WARNING, f": {fault}") if fault else (logging.INFO, "")
+        log.log(level, "%s has ended a connection%s", pod, why)
+        self._note("restarts", **({"fault": f"{pod}: {fault}"} if fault else {}))
 
     def _failed(self, error: ZenMlmdError) -> None:
         log.warning("no way to a pod: %s", error.message)
@@ -231,8 +232,10 @@ def main() -> None:
         return
     with held, contextlib.suppress(_Stopped):
         signal.signal(signal.SIGTERM, _stop)
-        _report(forwarder.standing.port)
-        forwarder.run()
+        if _report(forwarder.standing.port):
+            forwarder.run()
+        log.warning("whoever wanted it has gone")
+        place.forget()
     log.info("stopped")
 
 
@@ -266,14 +269,17 @@ def _log_into(place: Place) -> None:
     log.setLevel(logging.INFO)
 
 
-def _report(outcome: int | ZenMlmdError) -> None:
-    """Tell who started us how it went; they wait for the end of our output."""
-    with contextlib.suppress(OSError):
+def _report(outcome: int | ZenMlmdError) -> bool:
+    """Tell who started us how it went, who waits for the end of our output; False if they went away."""
+    try:
         os.write(1, pickle.dumps(outcome))
+    except OSError:
+        return False
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(null, number)
     os.close(null)
+    return True
 
 
 if __name__ == "__main__":

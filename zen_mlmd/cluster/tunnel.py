@@ -15,6 +15,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from zen_mlmd.cluster.access import Cluster
@@ -45,7 +46,8 @@ def open_tunnel(cluster: Cluster, to: PodPort) -> Tunnel:
     configuration = cluster.configuration
     server = cluster.server.replace("http", "ws", 1)
     url = f"{server}/api/v1/namespaces/{to.namespace}/pods/{to.pod}/portforward?ports={to.port}"
-    with asking(cluster, "create", "pods/portforward", to.pod, to.namespace):
+    # Both verbs: a WebSocket is opened with a GET, and Kubernetes 1.35 asks for `create` too (KEP-4006).
+    with asking(cluster, "get, create", "pods/portforward", to.pod, to.namespace):
         link = WebSocket(sslopt=_tls(configuration), skip_utf8_validation=True)
         link.connect(
             url,
@@ -77,19 +79,25 @@ class Tunnel:
         self._pod_ended = self._client_ended = False
         self._heard = self._asked = time.monotonic()
         self.answered = False
+        self._answers: Callable[[], object] = lambda: None
 
     def close(self) -> None:
         """Close it, without ado."""
         self._link.shutdown()
 
-    def carry(self, client: socket.socket) -> str | None:
+    def carry(self, client: socket.socket, *, answers: Callable[[], object] = lambda: None) -> str | None:
         """Carry bytes between a client and the pod until either has ended; the client is not closed.
+
+        Args:
+            client: What has connected.
+            answers: Called when the first bytes came from the pod, before the client has them.
 
         Returns:
             None if it was the client; empty if the pod's server closed it; else why the pod's end broke.
         """
         from websocket import WebSocketException
 
+        self._answers = answers
         client.setblocking(False)
         self._link.sock.setblocking(False)
         broken = ""
@@ -182,7 +190,9 @@ class Tunnel:
         self._heads[self._channel] = max(0, head - len(data))
         if self._channel == _DATA:
             self._to_client += data[head:]
-            self.answered = self.answered or len(data) > head
+            if self._to_client and not self.answered:
+                self.answered = True
+                self._answers()
         else:
             self._error += data[head:]
 

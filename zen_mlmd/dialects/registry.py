@@ -19,8 +19,8 @@ DIALECTS: Final = _each(zen, zenml, kfp_v2, kfp_v1, tfx_legacy, tfx)
 
 PIPELINE_TYPES: Final = frozenset[str]().union(*(each.PIPELINES for each in DIALECTS))
 RUN_TYPES: Final = frozenset[str]().union(*(each.RUNS for each in DIALECTS))
-RUNS_WITHOUT_PIPELINE: Final = frozenset[str]().union(*(each.RUNS for each in DIALECTS if not each.PIPELINES))
-"""The context types of runs whose own rows name a pipeline that has no context."""
+RUNS_WITHOUT_PIPELINE: Final = kfp_v1.RUNS | tfx_legacy.RUNS
+"""The context types of runs whose own rows name a pipeline that may have no context."""
 ASIDE: Final = tuple(sorted({start for each in DIALECTS for start in each.ASIDE}))
 GROUP_TYPES: Final = frozenset[str]().union(*(each.GROUPS for each in DIALECTS))
 NAMES: Final = tuple(dict.fromkeys(each.NAME for each in DIALECTS))

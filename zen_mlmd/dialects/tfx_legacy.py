@@ -63,7 +63,7 @@ def is_step(execution: mlmd.Execution, _kind: mlmd.ExecutionType) -> bool:
 
 def is_artifact(node: mlmd.Artifact, _kind: mlmd.ArtifactType) -> bool:
     """Tell whether TFX up to 0.25 wrote an artifact."""
-    return "producer_component" in node.custom_properties
+    return "producer_component" in node.custom_properties or "producer_component" in node.properties
 
 
 def pipeline_of_run(context: mlmd.Context) -> str:
@@ -118,7 +118,7 @@ def artifact(node: mlmd.Artifact, kind: mlmd.ArtifactType) -> Artifact:
     So is its state; an output that has none is awaited, or its step failed.
     """
     plain = tfx.artifact(node, kind)
-    name, state = plain.custom_properties.get("name"), plain.properties.get("state")
+    name, state = plain.properties.get("name"), plain.properties.get("state")
     awaited = state is None and plain.state == "unknown"
     known = _ARTIFACT_STATES.get(state, plain.state) if isinstance(state, str) else plain.state
     return dataclasses.replace(

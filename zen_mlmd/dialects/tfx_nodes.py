@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from zen_mlmd.dialects import tfx
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.service.client import Client
+
+SHARE: Final = 32
+"""Executions are read in bulk, unless there may be so many times more than those that are wanted."""
+
+_ALONE: Final = 32
+"""Of so many executions of a store the contexts are asked one by one; who wants more reads in bulk."""
 
 
 class Place(NamedTuple):
@@ -67,7 +73,7 @@ def _ask(client: Client, missing: Sequence[int], pipelines: Sequence[str]) -> di
     nodes = _owned(names, pipelines)
     told: dict[int, dict[str, str]] = defaultdict(dict)
     doubtful = set(missing)
-    if len(missing) >= len(nodes):
+    if len(missing) >= len(nodes) and not _are_few(client, missing):
         doubtful = set()
         for node, (name, owners) in nodes.items():
             members = [each.id for each in client.executions_of_context(node)]
@@ -88,6 +94,14 @@ def _ask(client: Client, missing: Sequence[int], pipelines: Sequence[str]) -> di
                 owner = max(owners, key=lambda each: (each in own, len(each)))
                 told[execution][owner] = tfx.step_name(name, owner)
     return {execution: _place(steps) for execution, steps in told.items()}
+
+
+def _are_few(client: Client, missing: Sequence[int]) -> bool:
+    """Tell whether executions are few among all there may be, and not many were asked for before."""
+    asked = client.remembered("executions asked for their contexts")
+    asked["count"] = asked.get("count", 0) + len(missing)
+    # No execution has an id above the newest, so there may be as many as that.
+    return bool(asked["count"] <= _ALONE and len(missing) * SHARE < max(missing))
 
 
 def _owned(names: dict[int, str], pipelines: Iterable[str]) -> dict[int, _Node]:

@@ -10,8 +10,7 @@ from typing import Final
 from zen_mlmd.doctor.payloads import examine_payloads
 from zen_mlmd.doctor.runs import STALE_AFTER, examine_runs
 from zen_mlmd.errors import UsageError, ZenMlmdError
-from zen_mlmd.flavors import SqliteConfig, StoreConfig
-from zen_mlmd.service.client import Client
+from zen_mlmd.flavors import StoreConfig
 from zen_mlmd.service.finding import BARRING, Finding, Severity, Thresholds, finding_of
 from zen_mlmd.store import Store, open_store
 
@@ -66,13 +65,14 @@ def examine(
 
 
 def to_read(config: StoreConfig, *, writes: bool = False) -> Store:
-    """Open a store; a SQLite file by Python's SQLite, as all else here, and not by ml-metadata's."""
-    if not isinstance(config, SqliteConfig):
-        return open_store(config)
-    from zen_mlmd.service.sql.service import open_sql
+    """Open a store; a SQLite file in a process of its own.
 
-    database = config.model_copy(update={"read_only": not writes}).open_database()
-    return Store(config, Client(open_sql(database, read_only=not writes), wait_s=config.wait_s))
+    Python's SQLite has it in this one by turns, beside which ml-metadata's must not have it; and a connection
+    of Python's that met a damaged row is closed only once Python collects its garbage.
+    """
+    if config.flavor == "sqlite":
+        config = config.model_copy(update={"service": "sql", "read_only": not writes})
+    return open_store(config)
 
 
 def is_barred(found: Sequence[Finding]) -> bool:

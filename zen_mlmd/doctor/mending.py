@@ -39,6 +39,7 @@ def mend(
     Raises:
         UsageError: This process has the SQLite file open.
         ConnectionFailedError: One of its kinds, each with a remedy.
+        StoreError: Runs cannot be read, or not be written; what comes before that is mended.
     """
     done = 0
     for finding in config.examine_way(thresholds):

@@ -11,7 +11,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from zen_mlmd.dialects import registry
 from zen_mlmd.dialects.base import Dialect
 from zen_mlmd.dialects.properties import text
-from zen_mlmd.dialects.tfx_nodes import pipeline_of
+from zen_mlmd.dialects.tfx_nodes import SHARE, pipeline_of
 from zen_mlmd.service.client import PAGE, Client
 
 
@@ -29,7 +29,7 @@ def pipelines_of(client: Client, runs: Mapping[int, Dialect]) -> Mapping[int, st
     """Return the pipelines of runs by id; a run of which it cannot be found out is left out.
 
     TFX up to 1.10 and ZenML link a run to its pipeline by nothing but shared executions: such
-    runs cost a call each, once.
+    runs cost a call or two each, once.
     """
     known: dict[int, str] = client.remembered("pipelines of runs")
     unplaced = [each for each in runs if each not in known]
@@ -87,7 +87,13 @@ def _by_their_executions(client: Client, runs: Sequence[int], pipelines: Mapping
     executions = {run: client.executions_of_context(run) for run in runs}
     firsts = {run: found[0].id for run, found in executions.items() if found}
     owner: dict[int, str] = client.remembered("pipelines of executions")
-    if not owner.keys() >= set(firsts.values()):
+    missing = set(firsts.values()) - owner.keys()
+    if missing and len(missing) <= PAGE and len(missing) * SHARE < max(missing):
+        # All that their pipelines ever ran would be far more.
+        for first in missing:
+            own = {each.id for each in client.contexts_of_execution(first)}
+            owner.update((first, name) for pipeline, name in pipelines.items() if pipeline in own)
+    elif missing:
         owner.update(
             (execution.id, name)
             for pipeline, name in pipelines.items()

@@ -40,6 +40,7 @@ class ArtifactView(RecordView[Artifact]):
         "content_hash": TEXT,
         "properties": KEYS,
         "custom_properties": KEYS,
+        "metrics": KEYS,
     }
     COLUMNS: ClassVar[Sequence[str]] = (
         "id",
@@ -103,6 +104,11 @@ class ArtifactView(RecordView[Artifact]):
     def properties(self) -> Mapping[str, Any]:
         """Its properties, declared and custom."""
         return self.record.properties
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Name to number, of an artifact that is metrics (`system.Metrics`); empty of any other."""
+        return self.record.metrics
 
     @property
     def created_at(self) -> datetime | None:

@@ -85,6 +85,7 @@ class PipelineRunView(RecordView[PipelineRun]):
         super().__init__(record, cohort.loader)
         self._cohort = cohort
         self._latest: dict[str, StepRun] | None = None
+        self._ids: dict[int, StepRun] | None = None
 
     @classmethod
     def alone(cls, record: PipelineRun, loader: Loader) -> PipelineRunView:
@@ -296,11 +297,16 @@ class PipelineRunView(RecordView[PipelineRun]):
 
     def as_in_run(self, step: StepRun) -> StepRun:
         """Return a step's record as the run's other steps have it; see `Dialect.assemble`."""
-        return next((each for each in self._steps() if each.id == step.id), step)
+        return self._by_id().get(step.id, step)
 
     def holds(self, step_id: int) -> bool:
         """Tell whether a step run is one of its own."""
-        return any(each.id == step_id for each in self._steps())
+        return step_id in self._by_id()
+
+    def group_of(self, step: StepRun) -> StepView | None:
+        """Return the group that a step lies in; None if it lies in the run itself."""
+        group = self._by_id().get(self.as_in_run(step).group_id or 0)
+        return None if group is None or group.kind is StepKind.ROOT else self._view(group)
 
     @property
     def warnings(self) -> list[Flaw]:
@@ -372,6 +378,11 @@ class PipelineRunView(RecordView[PipelineRun]):
 
     def _steps(self) -> Sequence[StepRun]:
         return self._cohort.whole(self.id).steps
+
+    def _by_id(self) -> Mapping[int, StepRun]:
+        if self._ids is None:
+            self._ids = {step.id: step for step in self._steps()}
+        return self._ids
 
     def _by_key(self) -> Mapping[str, StepRun]:
         """Return the last attempt of each step and group."""

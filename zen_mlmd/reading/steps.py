@@ -147,10 +147,7 @@ class StepView(RecordView[StepRun]):
     def group(self) -> StepView | None:
         """The group that it lies in; None if it lies in the run itself, or belongs to no run."""
         run = self._find_run()
-        own = self.record if run is None else run.as_in_run(self.record)
-        if run is None or own.group_id is None:
-            return None
-        return next((each for each in run.list_steps(include_groups=True) if each.id == own.group_id), None)
+        return None if run is None else run.group_of(self.record)
 
     @property
     def members(self) -> ViewList[StepView]:

@@ -84,7 +84,7 @@ CODES: Final[Mapping[str, Severity]] = {
     **dict.fromkeys(
         (
             *("events-orphaned", "events-dangling", "paths-orphaned", "properties-orphaned"),
-            *("links-orphaned", "type-parts-orphaned", "type-twice"),
+            *("links-orphaned", "type-parts-orphaned", "type-twice", "row-damaged"),
         ),
         Severity.WARNING,
     ),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy.engine import Connection
 
 from zen_mlmd.service.finding import BARRING, Finding, Thresholds
-from zen_mlmd.service.sql import grants, mend, orphans, vitals
+from zen_mlmd.service.sql import damaged_rows, grants, mend, orphans, vitals
 from zen_mlmd.service.sql.learn import learn
 
 Progress = Callable[[str], object]
@@ -31,6 +31,7 @@ def examine(connection: Connection, location: str, thresholds: Thresholds, *, qu
         found += vitals.examine(connection, schema, thresholds)
         if not quick:
             found += orphans.examine(connection, schema)
+            found += damaged_rows.examine(connection, schema)
     connection.rollback()
     return found
 

@@ -90,40 +90,38 @@ def examine(connection: Connection, schema: Schema) -> list[Finding]:
     return [*found, *_nodes_without_type(connection, schema), *_same_types(connection, schema)]
 
 
-def delete(
-    connection: Connection, schema: Schema, progress: Callable[[str, int], object] | None = None
-) -> dict[str, int]:
+def delete(connection: Connection, schema: Schema) -> dict[str, int]:
     """Delete the rows that nothing can read, in transactions of a few hundred owners each.
 
     Args:
         connection: Outside a transaction; it is left so.
         schema: The tables.
-        progress: Told a table's name, and how many of its rows went, after each.
 
     Returns:
         How many rows were deleted, by table.
     """
     gone: dict[str, int] = {}
 
-    def run(table: sa.Table, name: str, column: sa.Column[Any], wanted: sa.Select[Any]) -> None:
-        while ids := list(connection.scalars(wanted.limit(_BATCH))):
-            count = connection.execute(sa.delete(table).where(column.in_(ids))).rowcount
+    def run(name: str, column: str, where: Any) -> None:
+        table = schema.table(name)
+        # SQLite may have anything in a column that is to have ids, and knows its rows by a number of its own.
+        key: sa.ColumnElement[Any] = table.c[column]
+        if schema.dialect == "sqlite":
+            key = sa.literal_column("rowid")
+        wanted = sa.select(key).select_from(table).where(where).distinct().limit(_BATCH)
+        while ids := list(connection.scalars(wanted)):
+            gone[name] = gone.get(name, 0) + connection.execute(sa.delete(table).where(key.in_(ids))).rowcount
             connection.commit()
-            gone[name] = gone.get(name, 0) + count
-            if progress is not None:
-                progress(name, count)
-            if not count:  # lest it go on for ever with what the database finds and does not delete
-                break
         connection.rollback()
 
     events = schema.table("Event")
-    run(events, "Event", events.c.id, sa.select(events.c.id).where(_endless(schema, events, sa.and_)))
+    run("Event", "id", _endless(schema, events, sa.and_))
     for rule in _RULES:
         if schema.has(rule.table):
             table = schema.table(rule.table)
             for column, owner in rule.owners.items():
-                lost = sa.and_(_lost(schema, table.c[column], owner), *_kept_types(schema, rule, table))
-                run(table, rule.table, table.c[column], sa.select(table.c[column]).where(lost).distinct())
+                lost = _lost(schema, table.c[column], owner)
+                run(rule.table, column, sa.and_(lost, *_kept_types(schema, rule, table)))
     return gone
 
 
@@ -177,10 +175,14 @@ def _nodes_without_type(connection: Connection, schema: Schema) -> Iterator[Find
     for node, kind in _KINDS.items():
         table = schema.table(node)
         typed = sa.exists().where(types.c.id == table.c.type_id, types.c.type_kind == int(kind))
-        query = sa.select(table.c.type_id, sa.func.count()).where(~typed).group_by(table.c.type_id)
+        query = (
+            sa.select(_shown(schema, table.c.type_id), sa.func.count())
+            .where(~typed)
+            .group_by(table.c.type_id)
+        )
         rows = connection.execute(query.order_by(table.c.type_id)).all()
         if rows:
-            ids = ", ".join(str(each[0]) for each in rows[:_SHOWN])
+            ids = ", ".join(_text(each[0]) for each in rows[:_SHOWN])
             more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
             yield Finding(
                 "type-gone",
@@ -194,11 +196,22 @@ def _nodes_without_type(connection: Connection, schema: Schema) -> Iterator[Find
 def _same_types(connection: Connection, schema: Schema) -> Iterator[Finding]:
     types = schema.table("Type")
     key = (types.c.name, types.c.type_kind, sa.func.coalesce(types.c.version, ""))
-    query = sa.select(types.c.name, sa.func.count()).group_by(*key).having(sa.func.count() > 1)
+    query = (
+        sa.select(_shown(schema, types.c.name), sa.func.count()).group_by(*key).having(sa.func.count() > 1)
+    )
     for name, count in connection.execute(query.order_by(types.c.name)):
         yield Finding(
             "type-twice",
             f"{count} types of one name: ml-metadata looks for nodes of it at the first alone",
             "set the type_id of the nodes of the newer ones to the oldest, then delete the newer ones' rows",
-            subject=str(name),
+            subject=_text(name),
         )
+
+
+def _shown(schema: Schema, column: sa.Column[Any]) -> Any:
+    """Return a column to be shown: on SQLite as bytes, for its texts may be none."""
+    return sa.cast(column, sa.LargeBinary) if schema.dialect == "sqlite" else column
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
