@@ -128,10 +128,12 @@ def test_an_answer_that_is_none_of_an_api_server(server: Answering, tmp_path: Pa
 
 def test_nobody_waits_longer_than_was_said(server: Answering, tmp_path: Path) -> None:
     server.delay_s = 3
+    cluster = cluster_at(tmp_path, server.url, timeout_s=0.2)
+    assert cluster.core  # which takes long to import
     began = time.monotonic()
     with pytest.raises(ClusterUnreachableError, match="no answer in time"):
-        read(cluster_at(tmp_path, server.url, timeout_s=0.2))
-    assert time.monotonic() - began < 2
+        read(cluster)
+    assert time.monotonic() - began < 2.5
 
 
 def test_nothing_there_a_broken_connection_and_no_tls(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import secrets
 import signal
 import socket
 import socketserver
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +38,7 @@ from zen_mlmd.errors import (
     ZenMlmdError,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "metadata-grpc-service"
 LABELS = {"component": "metadata-grpc-server"}
 
@@ -322,6 +326,34 @@ def test_what_a_process_cannot_do_is_raised_here(wish: Wish, fake: FakeKubernete
     assert forward.find(wish.target) is None
     assert Place(wish.target.key).holder() is None
     assert "it cannot stand" in next(forward.log_lines(wish.target, tail=1))
+
+
+def test_who_wanted_it_and_went_leaves_nothing(wish: Wish, state: Path) -> None:
+    forward.down(wish.target)
+    place = Place(wish.target.key)
+    place.make()
+    with subprocess.Popen(
+        [sys.executable, "-m", "zen_mlmd.cluster.forwarder"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdin is not None
+        with process.stdin as stdin:
+            stdin.write(json.dumps({"wish": dataclasses.asdict(wish), "preferred": 0}).encode())
+    soon(lambda: any("whoever wanted it has gone" in each for each in forward.log_lines(wish.target)), 20)
+    soon(lambda: place.holder() is None)
+    assert not list(state.glob("*.json"))
+
+
+def test_a_process_that_ends_without_a_word(wish: Wish, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward.down(wish.target)
+    monkeypatch.setattr(forward, "_CALLS", 0)
+    monkeypatch.setattr(forward, "_START_S", 0.0)
+    with pytest.raises(ForwardError, match="ended without a word, or needed more than 0 s") as caught:
+        forward.up(wish)
+    assert str(Place(wish.target.key).log) in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 import zen_mlmd as zm
@@ -27,6 +28,7 @@ from zen_mlmd.cluster import access
 from zen_mlmd.cluster.standing import Place
 from zen_mlmd.errors import ClusterObjectError, ConfigError, ForwardError, UsageError
 from zen_mlmd.flavors import config_from_url, lifecycle
+from zen_mlmd.service.finding import Thresholds
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "metadata-grpc-service"
@@ -195,6 +197,29 @@ def test_one_that_fails_later_says_so_and_stays(config: zm.KubeflowConfig, fake:
         lifecycle.up(quick, "prod")
     assert target(config).holder()  # it stood before, and waits for the server to come back
     assert lifecycle.down(quick, "prod").state == "down"
+
+
+def test_a_server_that_speaks_tls_is_checked_by_its_services_name(
+    config: zm.KubeflowConfig, fake: FakeKubernetes, server: GrpcServer, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    with GrpcServer(tmp_path / "tls.db", tls=True) as secure:
+        secure.stop()
+        assert secure.certificates is not None
+        issued = authority.issue_cert("metadata-grpc-service.kubeflow")
+        issued.private_key_pem.write_to_path(str(secure.certificates.server_key))
+        issued.cert_chain_pems[0].write_to_path(str(secure.certificates.server_cert))
+        authority.cert_pem.write_to_path(str(secure.certificates.ca))
+        secure.start()
+        fake.objects.delete("pods", "kubeflow", "one", {})
+        fake.wait(lambda: fake.objects.find("pods", "kubeflow", "one") is None)
+        pod(fake, "secure", secure.port)
+        encrypted = config.model_copy(update={"tls": True, "ca": str(secure.certificates.ca)})
+        assert lifecycle.up(encrypted).is_up
+        assert not {each.code for each in encrypted.examine_way(Thresholds())} & {"certificate-name"}
+        direct = zm.KubeflowConfig(port=secure.port, ca=str(secure.certificates.ca), timeout_s=1)
+        assert "no TLS connection" in lifecycle.status(direct).answer
+    lifecycle.down(config)
 
 
 # -- from a pod ------------------------------------------------------------------------------------

@@ -232,8 +232,10 @@ def main() -> None:
         return
     with held, contextlib.suppress(_Stopped):
         signal.signal(signal.SIGTERM, _stop)
-        _report(forwarder.standing.port)
-        forwarder.run()
+        if _report(forwarder.standing.port):
+            forwarder.run()
+        log.warning("whoever wanted it has gone")
+        place.forget()
     log.info("stopped")
 
 
@@ -267,14 +269,17 @@ def _log_into(place: Place) -> None:
     log.setLevel(logging.INFO)
 
 
-def _report(outcome: int | ZenMlmdError) -> None:
-    """Tell who started us how it went; they wait for the end of our output."""
-    with contextlib.suppress(OSError):
+def _report(outcome: int | ZenMlmdError) -> bool:
+    """Tell who started us how it went, who waits for the end of our output; False if they went away."""
+    try:
         os.write(1, pickle.dumps(outcome))
+    except OSError:
+        return False
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(null, number)
     os.close(null)
+    return True
 
 
 if __name__ == "__main__":

@@ -144,6 +144,13 @@ class KubeflowConfig(StoreConfig):
             is_default=not self.model_fields_set & {*_OF_A_CLUSTER[:-1], "port"},
         )
 
+    @property
+    def server_name(self) -> str:
+        """What the server's certificate is to be for: the host, or the Service, also through a forward."""
+        if self.host:
+            return self.host
+        return self.address()[0] if self.server.is_near else self.server.host
+
     def address(self) -> tuple[str, int]:
         """Return the host and port that clients connect to from here; nothing is asked.
 
@@ -217,6 +224,7 @@ class KubeflowConfig(StoreConfig):
                 metadata=metadata,
                 max_message_bytes=self.max_message_bytes,
                 timeout_s=timeout_s,
+                server_name=self.server_name if self.tls else "",
             )
         )
         service.open()

@@ -34,10 +34,8 @@ def examine_server(config: KubeflowConfig, service: MetadataService, thresholds:
     """Return what is wrong; nothing is written."""
     found = [*slow(_round_trip_ms(service), thresholds), *_messages(config, service)]
     if config.tls:
-        host, port = config.address()
-        found += examine_certificate(
-            partial(_shake, host, port, min(config.timeout_s, 5.0)), host, thresholds
-        )
+        shake = partial(_shake, config.address(), config.server_name, min(config.timeout_s, 5.0))
+        found += examine_certificate(shake, config.server_name, thresholds)
     return found
 
 
@@ -85,11 +83,11 @@ def _varint(number: int) -> bytes:
     return bytes((*found, number))
 
 
-def _shake(host: str, port: int, timeout_s: float, context: ssl.SSLContext) -> ssl.SSLSocket:
+def _shake(address: tuple[str, int], name: str, timeout_s: float, context: ssl.SSLContext) -> ssl.SSLSocket:
     context.set_alpn_protocols(["h2"])
-    stream = connected(host, port, timeout_s)
+    stream = connected(*address, timeout_s)
     try:
-        return context.wrap_socket(stream, server_hostname=host)
+        return context.wrap_socket(stream, server_hostname=name)
     except BaseException:
         stream.close()
         raise

@@ -49,9 +49,14 @@ class MetadataServer:
     is_default: bool
 
     @property
+    def host(self) -> str:
+        """The Service's name in its cluster's DNS."""
+        return f"{self.service}.{self.namespace}"
+
+    @property
     def name(self) -> str:
-        """The Service's name in its cluster's DNS, and its port."""
-        return f"{self.service}.{self.namespace}:{self.port}"
+        """The same, and its port."""
+        return f"{self.host}:{self.port}"
 
     @property
     def is_near(self) -> bool:
@@ -92,7 +97,7 @@ class MetadataServer:
     def _near(self) -> tuple[str, int]:
         told = told_server() if self.is_default else None
         if told is None:
-            return f"{self.service}.{self.namespace}", self.port
+            return self.host, self.port
         if not told[1].isdigit():
             raise ConfigError(f"{PORT_VARIABLE} is no port: {told[1][:20]!r}", hint="set it to a number")
         return told[0], int(told[1])
@@ -106,11 +111,13 @@ class MetadataServer:
         target = self.target()
         before = forward.find(target)
         standing = forward.up(Wish(target, self.local_port, self.timeout_s, name), progress)
-        progress(f"asking the server at {standing.address}")
-        found = self.status(name, ask)
-        if not found.is_up and (before is None or before.pid != standing.pid):
-            forward.down(target)
-        return answering(found)
+        try:
+            progress(f"asking the server at {standing.address}")
+            return answering(self.status(name, ask))
+        except BaseException:
+            if before is None or before.pid != standing.pid:
+                forward.down(target)
+            raise
 
     def down(self, name: str, progress: Progress) -> Status:
         """See `Lifecycle.down`."""

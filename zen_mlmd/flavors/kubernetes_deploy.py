@@ -32,6 +32,8 @@ Progress: TypeAlias = Callable[[str], object]
 
 _UNAUTHORIZED: Final = 401
 _PASSWORD_BYTES: Final = 24
+_LATE_S: Final = 10.0
+"""How long after nobody waits any more an API server may still make what it was asked for."""
 
 
 def deploy(
@@ -119,7 +121,7 @@ def _create(objects: Objects, workload: Workload, want: Object, run: str) -> Non
             raise
         # The answer was lost, or comes yet, for the API server goes on when nobody waits any more. Or a proxy
         # sent the request twice, and this answer is the second's.
-        for _ in polls(time.monotonic() + (0.0 if error.status else objects.cluster.timeout_s)):
+        for _ in polls(time.monotonic() + (0.0 if error.status else _LATE_S)):
             found = objects.find(want["kind"], want["metadata"]["name"])
             if found is not None and (annotation(found, RUN) == run or _will_do(workload, found, want)):
                 return

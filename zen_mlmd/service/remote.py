@@ -41,6 +41,7 @@ class Endpoint:
         max_message_bytes: Longest message either way; gRPC's own default is 4 MB, which a large
             context exceeds.
         timeout_s: For each call.
+        server_name: What the server's certificate is to be for; empty for the host.
     """
 
     host: str
@@ -53,6 +54,7 @@ class Endpoint:
     max_message_bytes: int = 100 * 2**20
     timeout_s: float = 60.0
     keepalive_s: float = 60.0
+    server_name: str = ""
 
     @property
     def target(self) -> str:
@@ -155,7 +157,7 @@ class RemoteService(base.MetadataService):
 
     def _connect(self) -> Any:
         end = self._endpoint
-        options = [
+        options: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", end.max_message_bytes),
             ("grpc.max_send_message_length", end.max_message_bytes),
             ("grpc.keepalive_time_ms", int(end.keepalive_s * 1000)),
@@ -165,6 +167,8 @@ class RemoteService(base.MetadataService):
         ]
         if not end.tls:
             return grpc.insecure_channel(end.target, options=options)
+        if end.server_name:
+            options.append(("grpc.ssl_target_name_override", end.server_name))
         credentials = grpc.ssl_channel_credentials(end.ca, end.key, end.certificate)
         return grpc.secure_channel(end.target, credentials, options=options)
 
@@ -190,7 +194,7 @@ class RemoteService(base.MetadataService):
         # First, for such words quote the host's name, which may hold any of the words below.
         if any(word in lower for word in ("dns resolution", "domain name not found")):
             return self._unresolved(method)
-        if any(word in lower for word in ("ssl", "tls", "certificate", "handshake")):
+        if any(word in lower for word in ("ssl", "tls", "certificate", "handshake", "hostname verification")):
             return TlsError(
                 f"{self.location}: no TLS connection: {' '.join(text.split())[:300]}",
                 hint="does the server speak TLS, is `ca` the one that signed its certificate, "
