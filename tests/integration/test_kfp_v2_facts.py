@@ -169,6 +169,8 @@ def test_a_step_by_id_knows_its_groups_and_a_group_its_members(store: Store, nam
     maker = store.get_artifact(12).producer_step
     assert maker is not None
     assert maker.key == "for-loop-2[0]/trial"
+    assert "for-loop-2[0]/trial  [step #10, completed in" in store.get_artifact(12).upstream().to_text()
+    assert store.pipelines["churn-training"].get_run_for_completed_step("train").name == FRESH
     assert "made by for-loop-2[0]/trial of " in str(store.get_artifact(12).why())
     assert store.get_artifact(3).path.endswith("/make-data/executor-logs")
 

@@ -259,6 +259,11 @@ def test_what_only_a_condition_asked_for_is_no_lineage_unless_it_is_asked_for(st
     assert pushed.id in blessing.downstream(include_conditions=True).artifacts
 
 
+def test_lineage_tells_the_runs_of_its_steps(store: Store) -> None:
+    shown = store.get_artifact(13).upstream().to_text()
+    assert "Push  [step #13, completed in 2026-11-23T03:22:00.214159]" in shown
+
+
 def test_every_artifact_has_its_lineage_checked() -> None:
     assert LINEAGE.keys() == ARTIFACTS.keys()
 

@@ -15,7 +15,7 @@ import zen_mlmd as zm
 from tests.services.kubernetes import FakeKubernetes, OwnDatabases, SharedDatabases
 from tests.services.mariadb import MariaDb
 from zen_mlmd.cli.main import main
-from zen_mlmd.cluster import forward
+from zen_mlmd.cluster import Cluster, forward
 from zen_mlmd.errors import (
     ClusterUnreachableError,
     DeploymentError,
@@ -247,6 +247,20 @@ def test_the_log_is_followed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> N
     assert next(lines) == "ready for connections"
     bench.fake.controllers.crash = f"one\nthe password is {password}\n"
     assert next(lines) == "the password is ***"
+
+
+def test_in_a_pod_the_service_is_asked_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = bench.config(deployment="first", user="first", database="zen_first", wait_s=0.0)
+    bench.up(config)
+    outside = config.cluster()
+    inside = Cluster(outside.configuration, namespace="team", timeout_s=10)
+    assert inside.inside
+    monkeypatch.setattr(zm.KubernetesConfig, "cluster", lambda _: inside)
+    mysql = config.mysql()
+    assert (mysql.host, mysql.port, mysql.database) == ("first-mysql.team", 3306, "zen_first")
+    found = lifecycle.status(config)  # no name of a Service resolves here
+    assert (found.state, found.address, found.restarts) == ("failing", "first-mysql.team:3306", 0)
+    assert "first-mysql.team" in found.answer
 
 
 def test_a_store_that_is_a_file_is_not_purged() -> None:

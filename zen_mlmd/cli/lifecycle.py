@@ -28,7 +28,8 @@ _name = click.argument("name", required=False, shell_complete=completing.compone
 def up(name: str | None, output: str) -> int:
     """Bring a store up, and wait until it answers; by default the active stack's.
 
-    A kubeflow store gets a port-forward of its own, which is kept up in the background.
+    A kubernetes store is deployed. Outside the cluster it gets a port-forward of its own, as a kubeflow store
+    does, which is kept up in the background.
 
     In Python: zen_mlmd.flavors.lifecycle.up
     """

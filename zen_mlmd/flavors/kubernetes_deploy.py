@@ -25,13 +25,17 @@ from zen_mlmd.flavors.kubernetes_objects import (
     namespace_of,
     objects_of,
 )
-from zen_mlmd.flavors.kubernetes_reasons import is_ready, trouble_of
+from zen_mlmd.flavors.kubernetes_reasons import is_newest, is_ready, trouble_of
 from zen_mlmd.flavors.kubernetes_undo import Replaced, all_or_nothing
 
 Progress: TypeAlias = Callable[[str], object]
 
 _UNAUTHORIZED: Final = 401
 _PASSWORD_BYTES: Final = 24
+_SURE_S: Final = 5.0
+"""How long a pod has to be past help, for a registry or a quota may be so for a moment."""
+_LATE_S: Final = 10.0
+"""How long after nobody waits any more an API server may still make what it was asked for."""
 
 
 def deploy(
@@ -119,7 +123,7 @@ def _create(objects: Objects, workload: Workload, want: Object, run: str) -> Non
             raise
         # The answer was lost, or comes yet, for the API server goes on when nobody waits any more. Or a proxy
         # sent the request twice, and this answer is the second's.
-        for _ in polls(time.monotonic() + (0.0 if error.status else objects.cluster.timeout_s)):
+        for _ in polls(time.monotonic() + (0.0 if error.status else _LATE_S)):
             found = objects.find(want["kind"], want["metadata"]["name"])
             if found is not None and (annotation(found, RUN) == run or _will_do(workload, found, want)):
                 return
@@ -165,6 +169,7 @@ def _wait_ready(
     progress(f"waiting for Pod {workload.pod}")
     until = time.monotonic() + timeout_s
     blot = [text for key, text in passwords.items() if "password" in key]
+    sure = until
     for left_s in polls(until):
         try:
             if _is_current(objects, workload):
@@ -174,7 +179,9 @@ def _wait_ready(
             if left_s <= 0 or error.status == _UNAUTHORIZED:
                 raise
             continue  # an API server that is busy or restarts
-        if trouble.final or left_s <= 0:
+        now = time.monotonic()
+        sure = min(sure, now + _SURE_S) if trouble.final else until
+        if left_s <= 0 or (trouble.final and now >= sure):
             late = "" if trouble.final else f" (after {timeout_s:g} s)"
             raise DeploymentError(
                 f"deployment {workload.deployment} in namespace {workload.namespace}: {trouble.where}:"
@@ -189,10 +196,7 @@ def _is_current(objects: Objects, workload: Workload) -> bool:
     pod = objects.find("Pod", workload.pod)
     if owner is None or pod is None or "deletionTimestamp" in pod["metadata"]:
         return False
-    status = owner.get("status") or {}
-    seen = status.get("observedGeneration", 0) >= owner["metadata"].get("generation", 0)
-    revision = (pod["metadata"].get("labels") or {}).get("controller-revision-hash")
-    return bool(seen and revision == status.get("updateRevision") and is_ready(pod))
+    return is_newest(pod, owner) and is_ready(pod)
 
 
 def _settle(objects: Objects, workload: Workload, run: str) -> None:

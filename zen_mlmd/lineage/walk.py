@@ -121,7 +121,7 @@ def walk(
     going.go()
     return LineageGraph(
         artifacts=Lazy(going.artifacts, loader.artifacts),
-        steps=Lazy(going.steps, loader.steps),
+        steps=Lazy(going.steps, loader.steps_to_show),
         events=LazyEvents(
             going.events if going.edges is None else going.edges, loader.client.events_of_executions
         ),

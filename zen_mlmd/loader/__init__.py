@@ -20,7 +20,13 @@ from zen_mlmd.dialects.base import Dialect, event
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.dialects.tfx_nodes import Place, places
 from zen_mlmd.loader.events import earliest, emitters, in_order, slots
-from zen_mlmd.loader.placement import context_types, pipelines_of, type_of_context
+from zen_mlmd.loader.placement import (
+    context_types,
+    pipelines_of,
+    runs_of_execution,
+    type_of_context,
+    with_runs,
+)
 from zen_mlmd.model import (
     Artifact,
     Event,
@@ -176,9 +182,7 @@ class Loader:
         if step.run_name and step.dialect == zen.NAME:
             found = self.client.context(tfx.RUN, step.run_name)
             return self._runs([found])[0] if found is not None else None
-        own = registry.named(step.dialect).RUNS
-        contexts = [each for each in self.client.contexts_of_execution(step.id) if self._is_run(each)]
-        contexts.sort(key=lambda each: type_of_context(self.client, each) not in own)
+        contexts = [each for each, _ in runs_of_execution(self.client, step)]
         return self._runs(contexts[:1])[0] if contexts else None
 
     def _runs(self, contexts: Sequence[mlmd.Context]) -> list[PipelineRun]:
@@ -236,6 +240,10 @@ class Loader:
         found = self.client.executions(ids)
         return self._in_groups(self._steps(list(found.values()), None))
 
+    def steps_to_show(self, ids: Iterable[int]) -> dict[int, StepRun]:
+        """Return the same, with the names of their runs; of many runs only some have them."""
+        return with_runs(self.client, self.steps(ids))
+
     def _in_groups(self, steps: Sequence[StepRun]) -> dict[int, StepRun]:
         """Return steps by id, with the groups that they lie in."""
         known = {each.id: each for each in steps}
@@ -250,6 +258,11 @@ class Loader:
     def newest_steps(self) -> Iterator[list[StepRun]]:
         """Yield pages of step runs, newest first, those of no run among them; their names may be short."""
         for page in self.client.newest_executions():
+            yield [self._step(each) for each in page]
+
+    def running_steps(self) -> Iterator[list[StepRun]]:
+        """Yield pages of the step runs whose own row says that they run, as `newest_steps` does of all."""
+        for page in self.client.running_executions():
             yield [self._step(each) for each in page]
 
     def steps_in_cache(self, cache_key: str) -> list[StepRun]:

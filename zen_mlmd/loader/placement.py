@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Final
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -12,7 +14,11 @@ from zen_mlmd.dialects import registry
 from zen_mlmd.dialects.base import Dialect
 from zen_mlmd.dialects.properties import text
 from zen_mlmd.dialects.tfx_nodes import SHARE, pipeline_of
+from zen_mlmd.model import Status, StepRun
 from zen_mlmd.service.client import PAGE, Client
+
+_RUNS_ASKED: Final = 16
+"""Of so many runs the names are asked for what only shows them."""
 
 
 def context_types(client: Client, wanted: AbstractSet[str]) -> AbstractSet[str]:
@@ -23,6 +29,32 @@ def context_types(client: Client, wanted: AbstractSet[str]) -> AbstractSet[str]:
 def type_of_context(client: Client, context: mlmd.Context) -> str:
     """Return the name of a context's type; some versions of MLMD name it beside its id."""
     return str(context.type or client.type_of("context", context.type_id).name)
+
+
+def runs_of_execution(client: Client, step: StepRun) -> list[tuple[mlmd.Context, Dialect]]:
+    """Return the contexts of the runs that an execution is in, one of its own dialect first."""
+    own = registry.named(step.dialect).RUNS
+    contexts = [(each, type_of_context(client, each)) for each in client.contexts_of_execution(step.id)]
+    contexts.sort(key=lambda each: each[1] not in own)
+    return [(each, dialect) for each, kind in contexts if (dialect := registry.of_run(each, kind))]
+
+
+def with_runs(client: Client, steps: Mapping[int, StepRun]) -> dict[int, StepRun]:
+    """Return the same steps, those of TFX and ZenML with the names of their runs, if these are few.
+
+    No row of theirs names a run: it takes two calls for each run. Those of steps that ran go first.
+    """
+    names: dict[int, str] = {}
+    asked = 0
+    for step in sorted(steps.values(), key=lambda each: each.status is Status.CACHED):
+        if step.run_name or step.id in names or asked == _RUNS_ASKED:
+            continue
+        asked += 1
+        for context, dialect in runs_of_execution(client, step)[:1]:
+            name = dialect.run(context, "").name
+            names.update((each.id, name) for each in client.executions_of_context(context.id))
+    named = {key: replace(each, run_name=names[key]) for key, each in steps.items() if key in names}
+    return {**steps, **named}
 
 
 def pipelines_of(client: Client, runs: Mapping[int, Dialect]) -> Mapping[int, str]:

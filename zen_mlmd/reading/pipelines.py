@@ -70,8 +70,7 @@ class PipelineView(RecordView[Pipeline]):
         """
 
         def made(run: PipelineRunView) -> bool:
-            found = run.latest_steps().get(step)
-            return found is not None and found.status is Status.COMPLETED
+            return step in run.steps and run.steps[step].status is Status.COMPLETED
 
         return self._first(made, f"run with a completed step {step!r}")
 
