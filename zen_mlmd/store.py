@@ -96,7 +96,8 @@ class Store:
     def connection_config(self) -> Any:
         """Return MLMD's own connection config, which `tfx.dsl.Pipeline` and `ml_metadata` take.
 
-        It holds the password in clear, as MLMD wants it.
+        It holds the password in clear, as MLMD wants it, and no token, for which MLMD's client has no place.
+        `zen_mlmd.tfx.connection_config(store)` refuses what that client could not use.
         """
         return self.config.connection_config()
 

@@ -32,8 +32,12 @@ ORPHANS = {
     "type-parts-orphaned": _insert("TypeProperty", type_id=99, name="'x'", data_type=1),
 }
 MORE = {
-    "ArtifactProperty": _insert("ArtifactProperty", artifact_id=99, name="'x'", is_custom_property="{no}"),
-    "ContextProperty": _insert("ContextProperty", context_id=99, name="'x'", is_custom_property="{no}"),
+    "ArtifactProperty": _insert(
+        "ArtifactProperty", artifact_id=99, name="'x'", is_custom_property="{no}", int_value=1
+    ),
+    "ContextProperty": _insert(
+        "ContextProperty", context_id=99, name="'x'", is_custom_property="{no}", int_value=1
+    ),
     "Attribution": _insert("Attribution", id=79, context_id=99, artifact_id=1),
     "ParentContext": _insert("ParentContext", context_id=99, parent_context_id=1),
     "ParentType": _insert("ParentType", type_id=11, parent_type_id=99),
@@ -66,7 +70,8 @@ def test_many_go_in_batches(path: Path) -> None:
     damage(
         path,
         "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 2700)"
-        " INSERT INTO ArtifactProperty (artifact_id, name, is_custom_property) SELECT i, 'x', 1 FROM n",
+        " INSERT INTO ArtifactProperty (artifact_id, name, is_custom_property, int_value)"
+        " SELECT i, 'x', 1, 1 FROM n",
     )
     config = config_from_url(path)
     (finding,) = examine(config)
@@ -140,15 +145,23 @@ def test_rows_in_which_sqlite_keeps_what_is_no_id_are_told_of_and_go_if_nothing_
         "INSERT INTO Attribution (context_id, artifact_id) VALUES (CAST(x'fffe00' AS TEXT), 1)",
         "INSERT INTO Type (name, type_kind) VALUES (CAST(x'ff' AS TEXT), 1), (CAST(x'ff' AS TEXT), 1)",
         "UPDATE Artifact SET uri = 7.5, create_time_since_epoch = 'yesterday' WHERE id = 1",
+        "UPDATE Execution SET last_known_state = 5000000000 WHERE id = 1",
+        "UPDATE EventPath SET is_index_step = 1, step_index = NULL, step_key = NULL",
+        "UPDATE ExecutionProperty SET is_custom_property = 7, string_value = NULL",
     )
     config = config_from_url(path)
     found = {(each.code, each.subject): each for each in examine(config, quick=False)}
     damaged = {subject: each.what for (code, subject), each in found.items() if code == "row-damaged"}
-    assert damaged.keys() == {"ContextProperty", "Attribution", "Artifact"}
+    lasting = {"Artifact", "Execution", "EventPath", "ExecutionProperty"}
+    assert damaged.keys() == {"ContextProperty", "Attribution"} | lasting
+    assert "last_known_state of more than 32 bits in 1 rows" in damaged["Execution"]
+    assert "a step of a list without its index" in damaged["EventPath"]
+    assert "is_custom_property that is neither 0 nor 1" in damaged["ExecutionProperty"]
+    assert "a property without a value" in damaged["ExecutionProperty"]
     assert "context_id in 1 rows" in damaged["Attribution"]
     assert "create_time_since_epoch in 1 rows" in damaged["Artifact"]
     assert ("type-twice", "\N{REPLACEMENT CHARACTER}") in found
     assert mend(config) == 2
     left = examine(config)
-    assert [each.subject for each in left if each.code == "row-damaged"] == ["Artifact"]
+    assert {each.subject for each in left if each.code == "row-damaged"} == lasting
     assert not any(each.mendable for each in left)

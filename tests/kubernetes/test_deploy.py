@@ -70,6 +70,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr("zen_mlmd.flavors.kubernetes_deploy._LATE_S", 0.2)
+    monkeypatch.setattr("zen_mlmd.flavors.kubernetes_deploy._SURE_S", 0.05)
     with FakeKubernetes() as fake:
         yield Bench(fake, tmp_path)
 
@@ -216,6 +217,17 @@ def test_an_interrupt_takes_back_what_was_made(bench: Bench) -> None:
     objects, workload = bench.reach(bench.config())
     with pytest.raises(KeyboardInterrupt):
         deploy(objects, workload, ready_timeout_s=5, progress=interrupt)
+    assert bench.there() == set()
+
+
+def test_a_stateful_set_that_somebody_deletes_meanwhile_is_missed(bench: Bench) -> None:
+    def delete(text: str) -> None:
+        if text.startswith("waiting"):
+            bench.fake.objects.delete("statefulsets", "team", "zen-mlmd-mysql", {})
+
+    objects, workload = bench.reach(bench.config())
+    with pytest.raises(DeploymentError, match="StatefulSet zen-mlmd-mysql: it is gone"):
+        deploy(objects, workload, ready_timeout_s=5, progress=delete)
     assert bench.there() == set()
 
 
@@ -442,6 +454,7 @@ def test_a_lost_secret_is_told_before_anything_is_made(bench: Bench) -> None:
         ),
         ({}, {"storage_class": "fast"}, 'Claim zen-mlmd-mysql-data: .* "fast" not found'),
         ({"bind": False}, {}, "Claim zen-mlmd-mysql-data: it is not bound: failed to provision volume"),
+        ({"room": False}, {}, r"Pod zen-mlmd-mysql-0: it cannot be scheduled: .* Insufficient memory"),
         ({"silent": True}, {}, r"Pod zen-mlmd-mysql-0: it does not answer yet \(after 0.3 s\)"),
     ],
 )

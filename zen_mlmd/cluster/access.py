@@ -212,8 +212,10 @@ def _in_time(configuration: Any, timeout_s: float) -> Any:
 
     class InTime(RESTClientObject):  # type: ignore[misc]
         def request(self, *args: Any, **kwargs: Any) -> Any:
-            if kwargs.get("_request_timeout") is None:
-                kwargs["_request_timeout"] = timeout_s
+            limit = kwargs.get("_request_timeout") or timeout_s
+            if isinstance(limit, float):  # which older clients pass over
+                limit = (limit, limit)
+            kwargs["_request_timeout"] = limit
             return super().request(*args, **kwargs)
 
     return InTime(configuration)

@@ -75,7 +75,7 @@ class Objects:
         return self._call("update", "replace", body["kind"], body["metadata"]["name"], body=body)
 
     def delete(self, found: Object) -> bool:
-        """Delete the very object that was found, and what it owns first; False if it is gone already.
+        """Delete the very object that was found, a StatefulSet after its pods; False if it is gone already.
 
         One of the same name that was made since stays as it is.
         """
@@ -83,7 +83,7 @@ class Objects:
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": "Foreground",
+            "propagationPolicy": "Foreground" if found["kind"] == "StatefulSet" else "Background",
             "preconditions": {"uid": metadata["uid"]},
         }
         try:

@@ -50,7 +50,8 @@ def examine(
         found += config.examine_way(thresholds)
         if not is_barred(found):
             found += _database(config, thresholds, quick=quick)
-        if not is_barred(found) and not _LOCKED_OUT & {each.code for each in found}:
+        reads = payloads or not quick
+        if reads and not is_barred(found) and not _LOCKED_OUT & {each.code for each in found}:
             with to_read(config) as store:
                 if not quick:
                     writable = not _NOT_WRITTEN & {each.code for each in found}

@@ -1,6 +1,6 @@
 """Runs and steps that never ended: their process was killed, or its machine went away.
 
-Of steps all are read, in pages; of runs their rows, and the steps of those that have not ended.
+All runs' rows are read, the steps that run, and of runs that have not ended all steps.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _whole(loader: Loader, runs: list[PipelineRun]) -> list[tuple[StepRun, ...]]
 def _of_steps(loader: Loader, until: datetime, known: set[int]) -> Iterator[_Unended]:
     """Yield the runs of other writers, by their steps, and steps that are left in runs that have ended."""
     others: dict[int, _Unended] = {}
-    for page in loader.newest_steps():
+    for page in loader.running_steps():
         for step in page:
             if step.status is not Status.RUNNING or step.kind.is_group:  # Kubeflow leaves groups running
                 continue

@@ -25,13 +25,15 @@ from zen_mlmd.flavors.kubernetes_objects import (
     namespace_of,
     objects_of,
 )
-from zen_mlmd.flavors.kubernetes_reasons import is_ready, trouble_of
+from zen_mlmd.flavors.kubernetes_reasons import is_newest, is_ready, trouble_of
 from zen_mlmd.flavors.kubernetes_undo import Replaced, all_or_nothing
 
 Progress: TypeAlias = Callable[[str], object]
 
 _UNAUTHORIZED: Final = 401
 _PASSWORD_BYTES: Final = 24
+_SURE_S: Final = 5.0
+"""How long a pod has to be past help, for a registry or a quota may be so for a moment."""
 _LATE_S: Final = 10.0
 """How long after nobody waits any more an API server may still make what it was asked for."""
 
@@ -61,15 +63,17 @@ def deploy(
     run = secrets.token_hex(8)
     passwords = {name: secrets.token_urlsafe(_PASSWORD_BYTES) for name in ("password", "root-password")}
     wanted = objects_of(workload, run=run, passwords=passwords)
+    has_namespace = _has_namespace(objects, workload)
+    found = [objects.find(each["kind"], each["metadata"]["name"]) for each in wanted]
+    plan = [
+        (want, have, have and change_of(workload, have, want))
+        for want, have in zip(wanted, found, strict=True)
+    ]
+    refuse_lost_password(workload, found)
     with all_or_nothing(objects, workload, run, progress) as replaced:
-        _ensure_namespace(objects, workload, run, progress)
-        found = [objects.find(each["kind"], each["metadata"]["name"]) for each in wanted]
-        changes = [
-            None if have is None else change_of(workload, have, want)
-            for have, want in zip(found, wanted, strict=True)
-        ]
-        refuse_lost_password(workload, found)
-        for want, have, change in zip(wanted, found, changes, strict=True):
+        if not has_namespace:
+            plan.insert(0, (namespace_of(workload, run=run), None, None))
+        for want, have, change in plan:
             if have is None:
                 progress(f"making {named(want)}")
                 _create(objects, workload, want, run)
@@ -98,18 +102,16 @@ def passwords_in(objects: Objects, workload: Workload) -> dict[str, str]:
     return {key: base64.b64decode(text).decode() for key, text in data.items()}
 
 
-def _ensure_namespace(objects: Objects, workload: Workload, run: str, progress: Progress) -> None:
+def _has_namespace(objects: Objects, workload: Workload) -> bool:
     try:
         found = objects.find("Namespace", workload.namespace)
     except ClusterObjectError as error:
         if error.status != FORBIDDEN:
             raise
-        return  # who may only see into it: it shows with the first object whether it is there
-    if found is None:
-        progress(f"making Namespace {workload.namespace}")
-        _create(objects, workload, namespace_of(workload, run=run), run)
-    elif "deletionTimestamp" in found["metadata"]:
+        return True  # who may only see into it: it shows with the first object whether it is there
+    if found is not None and "deletionTimestamp" in found["metadata"]:
         raise being_deleted(found)
+    return found is not None
 
 
 def _create(objects: Objects, workload: Workload, want: Object, run: str) -> None:
@@ -167,6 +169,7 @@ def _wait_ready(
     progress(f"waiting for Pod {workload.pod}")
     until = time.monotonic() + timeout_s
     blot = [text for key, text in passwords.items() if "password" in key]
+    sure = until
     for left_s in polls(until):
         try:
             if _is_current(objects, workload):
@@ -176,7 +179,9 @@ def _wait_ready(
             if left_s <= 0 or error.status == _UNAUTHORIZED:
                 raise
             continue  # an API server that is busy or restarts
-        if trouble.final or left_s <= 0:
+        now = time.monotonic()
+        sure = min(sure, now + _SURE_S) if trouble.final else until
+        if left_s <= 0 or (trouble.final and now >= sure):
             late = "" if trouble.final else f" (after {timeout_s:g} s)"
             raise DeploymentError(
                 f"deployment {workload.deployment} in namespace {workload.namespace}: {trouble.where}:"
@@ -191,10 +196,7 @@ def _is_current(objects: Objects, workload: Workload) -> bool:
     pod = objects.find("Pod", workload.pod)
     if owner is None or pod is None or "deletionTimestamp" in pod["metadata"]:
         return False
-    status = owner.get("status") or {}
-    seen = status.get("observedGeneration", 0) >= owner["metadata"].get("generation", 0)
-    revision = (pod["metadata"].get("labels") or {}).get("controller-revision-hash")
-    return bool(seen and revision == status.get("updateRevision") and is_ready(pod))
+    return is_newest(pod, owner) and is_ready(pod)
 
 
 def _settle(objects: Objects, workload: Workload, run: str) -> None:

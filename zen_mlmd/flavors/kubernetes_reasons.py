@@ -18,7 +18,7 @@ _HINTS: Final = {
     "InvalidImageName": _IMAGE,
     "ImagePullBackOff": _IMAGE,
     "ErrImageNeverPull": _IMAGE,
-    "CrashLoopBackOff": "read what it wrote: `zen-mlmd metadata-store logs`",
+    "CrashLoopBackOff": "read what it wrote: `zen-mlmd metadata-store logs NAME`",
     "CreateContainerConfigError": "is the deployment's Secret there?",
     "CreateContainerError": "read what the container runtime says",
 }
@@ -29,7 +29,7 @@ _CLAIM: Final = (
 )
 _QUOTA: Final = "ask for less (`cpu`, `memory` and their limits), or have the namespace's quota raised"
 _SCHEDULE: Final = "the cluster has no room for it, or its nodes are closed to it; or ask for less"
-_SLOW: Final = "give it more time with `ready_timeout_s`, or read `zen-mlmd metadata-store logs`"
+_SLOW: Final = "give it more time with `ready_timeout_s`, or read `zen-mlmd metadata-store logs NAME`"
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,33 @@ def trouble_of(objects: Objects, workload: Workload, *, secrets: Collection[str]
     owners = pod["metadata"].get("ownerReferences") or []
     if owner["metadata"]["uid"] not in {each["uid"] for each in owners}:
         return _others_pod(pod, owner)
+    if not is_newest(pod, owner):
+        return Trouble(f"Pod {workload.pod}", "it is still that of the settings before", _SLOW)
+    return _pods_trouble(objects, workload, pod, secrets)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod answers, as the cluster found."""
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod))
+
+
+def is_newest(pod: Object, owner: Object) -> bool:
+    """Whether a pod is made from what its StatefulSet is now, as far as its controller knows."""
+    status = owner.get("status") or {}
+    revision = (pod["metadata"].get("labels") or {}).get("controller-revision-hash")
+    seen = status.get("observedGeneration", 0) >= owner["metadata"].get("generation", 0)
+    return bool(seen and revision == status.get("updateRevision"))
+
+
+def blotted(text: str, secrets: Collection[str]) -> str:
+    """Return a text without secrets."""
+    for each in secrets:
+        if each:
+            text = text.replace(each, "***")
+    return text
+
+
+def _pods_trouble(objects: Objects, workload: Workload, pod: Object, secrets: Collection[str]) -> Trouble:
     for status in _containers(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _HINTS:
@@ -76,19 +103,6 @@ def trouble_of(objects: Objects, workload: Workload, *, secrets: Collection[str]
             return _unscheduled(objects, workload, condition)
     text = "it does not answer yet" + _log_end(objects, workload.pod, secrets)
     return Trouble(f"Pod {workload.pod}", text, _SLOW)
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether a pod answers, as the cluster found."""
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod))
-
-
-def blotted(text: str, secrets: Collection[str]) -> str:
-    """Return a text without secrets."""
-    for each in secrets:
-        if each:
-            text = text.replace(each, "***")
-    return text
 
 
 def _others_pod(pod: Object, owner: Object) -> Trouble:

@@ -29,6 +29,7 @@ class Controllers:
         crash: The last log lines of containers that end as soon as they run; "" lets them live.
         silent: Containers run and never get ready.
         bind: Claims are bound.
+        room: A node has room for a pod.
         databases: What a container runs on its claim's data; None is nothing, and always ready.
     """
 
@@ -38,6 +39,7 @@ class Controllers:
         self.crash = ""
         self.silent = False
         self.bind = True
+        self.room = True
         self.databases: Databases | None = None
         self._objects = objects
         self._ports: dict[PodKey, Mapping[int, int]] = {}
@@ -212,8 +214,10 @@ class Controllers:
         """Start a pod's container, and return the pod's status."""
         namespace = place[0]
         claim = self._objects.find("persistentvolumeclaims", namespace, _claim_of(pod) or "")
-        if _claim_of(pod) and (claim is None or claim["status"]["phase"] != "Bound"):
-            text = "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        unbound = _claim_of(pod) and (claim is None or claim["status"]["phase"] != "Bound")
+        if unbound or not self.room:
+            why = "pod has unbound immediate PersistentVolumeClaims" if unbound else "3 Insufficient memory"
+            text = f"0/3 nodes are available: {why}."
             self._objects.event(pod, "FailedScheduling", text)
             unscheduled = {
                 "type": "PodScheduled",
