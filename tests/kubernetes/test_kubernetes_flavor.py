@@ -232,11 +232,11 @@ def test_an_up_whose_store_does_not_answer_leaves_no_way_behind(bench: Bench, st
 def test_an_up_to_which_there_is_no_way_leaves_nothing(bench: Bench) -> None:
     config = bench.config(deployment="first", user="first", database="zen_first")
     bench.fake.fail("get", "pods/portforward", status=403, times=1000)
-    with pytest.raises(ClusterObjectError, match="pods/portforward .*forbidden"):
+    with pytest.raises(ClusterObjectError, match=r"pods/portforward .*forbidden"):
         bench.up(config)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ForwardError, match=f"127.0.0.1:{port}: cannot listen there"):
+        with pytest.raises(ForwardError, match=rf"127\.0\.0\.1:{port}: cannot listen there"):
             bench.up(config.model_copy(update={"local_port": port}))
     assert bench.fake.objects.there() == {("namespaces", "", "default")}
     assert forward.find(place_of(config).target) is None
