@@ -29,7 +29,7 @@ def refuse_lost_password(workload: Workload, found: list[Object | None]) -> None
         raise DeploymentError(
             f"Secret {workload.namespace}/{workload.name}: it is gone, and PersistentVolumeClaim"
             f" {workload.claim} is there, whose data only its password opens",
-            hint="restore the Secret from a backup; `zen-mlmd metadata-store down --purge` deletes the data",
+            hint="restore the Secret; or delete the data: `zen-mlmd metadata-store down NAME --purge`",
         )
 
 
@@ -96,7 +96,7 @@ def _stateful_set_change(have: Object, want: Object) -> Object | None:
             raise _fixed(
                 have,
                 f"its {field} cannot be changed",
-                "zen-mlmd metadata-store down, which keeps the data, and up again",
+                "zen-mlmd metadata-store down NAME, which keeps the data, and up again",
             )
     return _changed(have, want, template=want["spec"]["template"], replicas=want["spec"]["replicas"])
 

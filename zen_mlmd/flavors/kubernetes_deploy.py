@@ -63,15 +63,17 @@ def deploy(
     run = secrets.token_hex(8)
     passwords = {name: secrets.token_urlsafe(_PASSWORD_BYTES) for name in ("password", "root-password")}
     wanted = objects_of(workload, run=run, passwords=passwords)
+    has_namespace = _has_namespace(objects, workload)
+    found = [objects.find(each["kind"], each["metadata"]["name"]) for each in wanted]
+    plan = [
+        (want, have, have and change_of(workload, have, want))
+        for want, have in zip(wanted, found, strict=True)
+    ]
+    refuse_lost_password(workload, found)
     with all_or_nothing(objects, workload, run, progress) as replaced:
-        _ensure_namespace(objects, workload, run, progress)
-        found = [objects.find(each["kind"], each["metadata"]["name"]) for each in wanted]
-        changes = [
-            None if have is None else change_of(workload, have, want)
-            for have, want in zip(found, wanted, strict=True)
-        ]
-        refuse_lost_password(workload, found)
-        for want, have, change in zip(wanted, found, changes, strict=True):
+        if not has_namespace:
+            plan.insert(0, (namespace_of(workload, run=run), None, None))
+        for want, have, change in plan:
             if have is None:
                 progress(f"making {named(want)}")
                 _create(objects, workload, want, run)
@@ -100,18 +102,16 @@ def passwords_in(objects: Objects, workload: Workload) -> dict[str, str]:
     return {key: base64.b64decode(text).decode() for key, text in data.items()}
 
 
-def _ensure_namespace(objects: Objects, workload: Workload, run: str, progress: Progress) -> None:
+def _has_namespace(objects: Objects, workload: Workload) -> bool:
     try:
         found = objects.find("Namespace", workload.namespace)
     except ClusterObjectError as error:
         if error.status != FORBIDDEN:
             raise
-        return  # who may only see into it: it shows with the first object whether it is there
-    if found is None:
-        progress(f"making Namespace {workload.namespace}")
-        _create(objects, workload, namespace_of(workload, run=run), run)
-    elif "deletionTimestamp" in found["metadata"]:
+        return True  # who may only see into it: it shows with the first object whether it is there
+    if found is not None and "deletionTimestamp" in found["metadata"]:
         raise being_deleted(found)
+    return found is not None
 
 
 def _create(objects: Objects, workload: Workload, want: Object, run: str) -> None:

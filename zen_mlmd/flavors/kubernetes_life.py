@@ -24,7 +24,7 @@ from zen_mlmd.flavors.mysql import MysqlConfig
 if TYPE_CHECKING:
     from zen_mlmd.flavors.kubernetes import KubernetesConfig
 
-_UP: Final = "zen-mlmd metadata-store up"
+_UP: Final = "zen-mlmd metadata-store up NAME"
 _ANSWERS_S: Final = 10.0
 """For a Service to learn of a pod that has just become ready."""
 _FOLLOW_S: Final = 1.0
@@ -152,7 +152,16 @@ def logs(config: KubernetesConfig, *, tail: int | None, follow: bool) -> Iterato
     blot = _passwords(place)
     pod = place.workload.pod
     if not follow:
-        for line in place.objects.log(pod, tail=tail).splitlines():
+        try:
+            text = place.objects.log(pod, tail=tail)
+        except ClusterObjectError as error:
+            if error.status != NOT_FOUND:
+                raise
+            hint = f"{_UP} makes one"
+            raise DeploymentError(
+                f"{place.title}: it has no pod that could have written", hint=hint
+            ) from None
+        for line in text.splitlines():
             yield blotted(line, blot)
         return
     seen, count = "", tail
@@ -231,8 +240,7 @@ def _asked(config: KubernetesConfig, place: Place, name: str, pod: Object) -> St
         state="up" if answers else "failing",
         address=way.address if way else f"{place.workload.host}:{PORT}",
         answer=said,
-        restarts=way.restarts if way else 0,
-        remedy="" if answers else "zen-mlmd metadata-store logs",
+        remedy="" if answers else "zen-mlmd metadata-store logs NAME",
     )
 
 

@@ -18,7 +18,7 @@ _HINTS: Final = {
     "InvalidImageName": _IMAGE,
     "ImagePullBackOff": _IMAGE,
     "ErrImageNeverPull": _IMAGE,
-    "CrashLoopBackOff": "read what it wrote: `zen-mlmd metadata-store logs`",
+    "CrashLoopBackOff": "read what it wrote: `zen-mlmd metadata-store logs NAME`",
     "CreateContainerConfigError": "is the deployment's Secret there?",
     "CreateContainerError": "read what the container runtime says",
 }
@@ -29,7 +29,7 @@ _CLAIM: Final = (
 )
 _QUOTA: Final = "ask for less (`cpu`, `memory` and their limits), or have the namespace's quota raised"
 _SCHEDULE: Final = "the cluster has no room for it, or its nodes are closed to it; or ask for less"
-_SLOW: Final = "give it more time with `ready_timeout_s`, or read `zen-mlmd metadata-store logs`"
+_SLOW: Final = "give it more time with `ready_timeout_s`, or read `zen-mlmd metadata-store logs NAME`"
 
 
 @dataclass(frozen=True)
