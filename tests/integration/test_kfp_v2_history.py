@@ -277,6 +277,14 @@ def test_an_exit_handler_fails_and_what_comes_after_it_runs(kfp: KfpV2Run, store
     assert list(bad.list_outputs(include_logs=True)) == ["executor-logs"]
 
 
+def test_parameters_are_in_the_order_of_their_names(kfp: KfpV2Run, store: Store) -> None:
+    """MLMD keeps none, and two readers would not agree."""
+    names = [chr(each) for each in range(ord("a"), ord("z") + 1)]
+    kfp.root(**dict.fromkeys(reversed(names), 1.5))
+
+    assert list(store.get_run("r").parameters) == names
+
+
 def test_a_diff_tells_parameters_values_and_metrics(kfp: KfpV2Run, store: Store) -> None:
     other = KfpV2Run(kfp.store, "other")
     for run, lr in ((kfp, 0.1), (other, 0.2)):

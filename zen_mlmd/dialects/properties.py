@@ -69,15 +69,16 @@ def from_property(value: mlmd.Value) -> Any:
 
 
 def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """Return a struct as a dict; its numbers are all doubles.
+    """Return a struct as a dict, by name; its numbers are all doubles.
 
     `json_format` cannot serve: it refuses infinity and NaN.
     """
-    return {text(key): _from_struct_value(value) for key, value in struct.fields.items()}
+    found = {text(key): _from_struct_value(value) for key, value in struct.fields.items()}
+    return dict(sorted(found.items()))
 
 
 def items(node: Any, field: str) -> list[tuple[str, mlmd.Value]]:
-    """Return the names and values of a node's properties.
+    """Return the names and values of a node's properties by name: MLMD keeps no order of them.
 
     Args:
         node: An artifact, execution or context.
@@ -85,9 +86,10 @@ def items(node: Any, field: str) -> list[tuple[str, mlmd.Value]]:
     """
     values = getattr(node, field)
     try:
-        return list(values.items())
+        found = list(values.items())
     except UnicodeDecodeError:  # protobuf gives a name that is no UTF-8, and then does not find it
-        return list(_entries(node, field))
+        found = list(_entries(node, field))
+    return sorted(found, key=lambda each: each[0])
 
 
 def _entries(node: Any, field: str) -> Iterator[tuple[str, mlmd.Value]]:
