@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from tests.doctor.conftest import codes
 from tests.services import free_port
+from tests.services.counting import CountingService
 from tests.services.grpc_server import GrpcServer
 from tests.services.mariadb import MariaDb
 from tests.services.postgresql import PostgreSql
@@ -27,8 +29,10 @@ from zen_mlmd.doctor import CODES, examine, mend
 from zen_mlmd.doctor.examining import USUAL
 from zen_mlmd.flavors import KubeflowConfig, StoreConfig, config_from_url
 from zen_mlmd.flavors.certificates import examine_certificate
+from zen_mlmd.model import Status
+from zen_mlmd.service.client import Client
 from zen_mlmd.service.finding import BARRING, Thresholds, finding_of
-from zen_mlmd.store import open_store
+from zen_mlmd.store import Store, open_store
 
 FOR_EVER = Thresholds(certificate_days=10**6)
 CANARY = "canary-5e1f"
@@ -82,6 +86,25 @@ def test_each_error_of_a_connection_is_a_finding() -> None:
     by_subject = {each.subject: each.code for each in found}
     assert (by_subject["ZM210"], by_subject["ZM203"]) == ("connection-lost", "login-plugin")
     assert (by_subject["ZM300"], by_subject["ZM208"]) == ("refused", "not-mlmd")
+    cluster = [by_subject[f"ZM21{last}"] for last in (2, 3, 4, 5)]
+    assert cluster == ["cluster-unreachable", "cluster-refused", "forward-down", "deployment-down"]
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kubeconfig = tmp_path / "config"
+    cluster = {"server": f"https://127.0.0.1:{free_port()}", "insecure-skip-tls-verify": True}
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+                "clusters": [{"name": "c", "cluster": cluster}],
+                "users": [{"name": "c", "user": {"token": CANARY}}],
+            }
+        )
+    )
+    url = f"kubernetes://ns/metadata?kubeconfig={kubeconfig}"
+    assert told(capsys, url, code=3) == ["cluster-unreachable"]
 
 
 @pytest.mark.mysql
@@ -228,6 +251,27 @@ def test_an_mlmd_server_is_asked_for_what_its_calls_tell(tmp_path: Path) -> None
         assert told.subject == "max_message_bytes"
 
 
+def test_a_server_that_has_no_filters_is_asked_for_all_steps(path: Path) -> None:
+    from zen_mlmd.doctor.runs import examine_runs
+
+    class Newer(CountingService):
+        """Answers filters as ml-metadata 1.21.0 does."""
+
+        def call(self, method: str, request: Any) -> Any:
+            if "filter_query" in str(request):
+                raise errors.StoreError(f"{method}: UnimplementedError", mlmd_code=12)
+            return super().call(method, request)
+
+    config = config_from_url(path)
+    with config.open_service() as service:
+        store = Store(config, Client(Newer(service)))
+        run = store.record_run("churn", name="tuesday")
+        run.step("train")
+        run.end(Status.CANCELED)
+        (finding,) = examine_runs(store.loader, timedelta(0))
+    assert (finding.code, finding.subject) == ("step-unended", "churn/tuesday/train")
+
+
 def test_a_server_that_takes_large_messages(tmp_path: Path) -> None:
     with GrpcServer(tmp_path / "m.db", max_message=100 * 2**20) as server:
         assert "message-small" not in codes(examine(config_from_url(f"kubeflow://{server.address}")))
@@ -252,3 +296,19 @@ def test_a_table_is_read_at_80_columns(tmp_path: Path) -> None:
     assert lines[0] == "  error   database-missing  (ZM206)"
     assert [line for line in lines if len(line) > 80] == []
     assert lines[-1].startswith("    -> ")
+
+
+def test_the_store_is_a_name_or_the_active_one(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    register = ["metadata-store", "register", "mine", "--flavor", "sqlite", "--path", str(path)]
+    assert main(register) == 0
+    capsys.readouterr()
+    assert main(["doctor", "mine"]) == 0
+    assert capsys.readouterr().out.startswith(f"{path}: ")
+    monkeypatch.setenv("ZEN_MLMD_STORE", "mine")
+    assert main(["doctor", "-o", "yaml"]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("ZEN_MLMD_STORE", str(tmp_path / "none.db"))
+    assert told(capsys, code=3) == ["database-missing"]

@@ -15,8 +15,8 @@ from tests.services.kubernetes.objects import Key, Object
 from zen_mlmd.cluster.objects import Objects
 from zen_mlmd.errors import ClusterObjectError, ClusterUnreachableError, DeploymentError
 from zen_mlmd.flavors.kubernetes import KubernetesConfig
-from zen_mlmd.flavors.kubernetes_deploy import deploy
-from zen_mlmd.flavors.kubernetes_objects import Workload
+from zen_mlmd.flavors.kubernetes_deploy import deploy, passwords_in
+from zen_mlmd.flavors.kubernetes_objects import Workload, namespace_of, objects_of
 from zen_mlmd.flavors.kubernetes_remove import remove
 
 KEYS = {
@@ -242,6 +242,20 @@ def test_an_up_that_fails_leaves_what_another_finished_with(bench: Bench) -> Non
     with pytest.raises(KeyboardInterrupt):
         deploy(objects, workload, ready_timeout_s=5, progress=while_waiting)
     assert bench.there() == KEYS | {TEAM}
+
+
+@pytest.mark.parametrize("made", range(5))
+def test_an_up_goes_on_where_a_killed_one_stopped(bench: Bench, made: int) -> None:
+    objects, workload = bench.reach(bench.config())
+    passwords = {"password": "sesame", "root-password": "sesame"}
+    begun = [namespace_of(workload, run="killed"), *objects_of(workload, run="killed", passwords=passwords)]
+    for each in begun[: made + 1]:
+        objects.create(each)
+    bench.up()
+    assert bench.there() == KEYS | {TEAM}
+    assert passwords_in(objects, workload)["password"] == "sesame" or not made
+    assert bench.down(purge=True) == []
+    assert bench.there() == set()
 
 
 def test_many_ups_at_once_make_one(bench: Bench) -> None:

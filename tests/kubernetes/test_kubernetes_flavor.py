@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.services.mariadb import MariaDb
 from zen_mlmd.cli.main import main
 from zen_mlmd.cluster import Cluster, forward
 from zen_mlmd.errors import (
+    ClusterObjectError,
     ClusterUnreachableError,
     DeploymentError,
     ForwardError,
@@ -225,6 +227,19 @@ def test_an_up_whose_store_does_not_answer_leaves_no_way_behind(bench: Bench, st
     assert kept == {"secrets", "persistentvolumeclaims"}
     bench.fake.objects.change("secrets", "team", "first-mysql", lambda old: {**old, "data": secret["data"]})
     assert bench.up(config).state == "up"
+
+
+def test_an_up_to_which_there_is_no_way_leaves_nothing(bench: Bench) -> None:
+    config = bench.config(deployment="first", user="first", database="zen_first")
+    bench.fake.fail("get", "pods/portforward", status=403, times=1000)
+    with pytest.raises(ClusterObjectError, match=r"pods/portforward .*forbidden"):
+        bench.up(config)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ForwardError, match=rf"127\.0\.0\.1:{port}: cannot listen there"):
+            bench.up(config.model_copy(update={"local_port": port}))
+    assert bench.fake.objects.there() == {("namespaces", "", "default")}
+    assert forward.find(place_of(config).target) is None
 
 
 def test_ml_metadata_gets_a_config_that_it_can_log_in_with(bench: Bench, mariadb: MariaDb) -> None:

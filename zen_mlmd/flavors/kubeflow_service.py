@@ -124,8 +124,9 @@ class MetadataServer:
         if self.is_near:
             raise UsageError(f"{self.name}: nothing was opened for it", hint="others run this server")
         target = self.target()
-        if forward.down(target, owner=name):
-            progress(f"the forward to {target} is closed")
+        if forward.find(target) is not None:
+            progress(f"closing the forward to {target}")
+        forward.down(target, owner=name)
         return Status(name=name, state="down", what=str(target), remedy=_UP.format(name or _NAME))
 
     def status(self, name: str, ask: Ask) -> Status:

@@ -18,6 +18,7 @@ from zen_mlmd.flavors.kubernetes_objects import LONGEST_DEPLOYMENT, Workload, qu
 from zen_mlmd.flavors.lifecycle import Progress, Status
 from zen_mlmd.flavors.mysql import MysqlConfig
 from zen_mlmd.service.base import MetadataService
+from zen_mlmd.service.finding import Finding, Thresholds
 
 if TYPE_CHECKING:
     from zen_mlmd.service.sql.database import Database
@@ -170,6 +171,10 @@ class KubernetesConfig(StoreConfig):
     def open_database(self, *, create: bool = False) -> Database:
         """Return the database itself; see `StoreConfig.open_database`."""
         return self.mysql().open_database(create=create)
+
+    def examine_way(self, thresholds: Thresholds) -> list[Finding]:
+        """See `StoreConfig.examine_way`; from the cluster to the MySQL in it."""
+        return self.mysql().examine_way(thresholds)
 
     def mysql(self) -> MysqlConfig:
         """Return the settings by which the MySQL is reached from here; its password comes from the cluster.

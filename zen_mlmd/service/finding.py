@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from zen_mlmd.errors import (
+    ClusterObjectError,
+    ClusterUnreachableError,
     ConfigError,
     ConnectionLostError,
     ContentionError,
     DatabaseMissingError,
+    DeploymentError,
+    ForwardError,
     GrantMissingError,
     HostNotFoundError,
     LockTimeoutError,
@@ -51,6 +55,7 @@ CODES: Final[Mapping[str, Severity]] = {
             *("setting-wrong", "extra-missing", "host-unknown", "unreachable", "connection-lost"),
             *("login-plugin", "login-denied", "tls", "grant-missing", "database-missing", "not-mlmd"),
             *("lock-held", "refused"),
+            *("cluster-unreachable", "cluster-refused", "forward-down", "deployment-down"),
         ),
         Severity.ERROR,
     ),
@@ -107,6 +112,10 @@ _ERRORS: Final[Mapping[type[ZenMlmdError], str]] = {
     DatabaseMissingError: "database-missing",
     NotMlmdError: "not-mlmd",
     LockTimeoutError: "lock-held",
+    ClusterUnreachableError: "cluster-unreachable",
+    ClusterObjectError: "cluster-refused",
+    ForwardError: "forward-down",
+    DeploymentError: "deployment-down",
     ContentionError: "lock-held",
     ZenMlmdError: "refused",
 }
