@@ -190,6 +190,16 @@ def test_an_object_that_is_made_after_nobody_waits_any_more_is_found(
     assert bench.there() == KEYS | {TEAM}
 
 
+@pytest.mark.parametrize(
+    ("verb", "kind"), [("get", "pods"), ("update", "persistentvolumeclaims"), ("get", "services")]
+)
+def test_a_call_that_is_not_answered_in_time_costs_all_or_nothing(bench: Bench, verb: str, kind: str) -> None:
+    bench.fake.fail(verb, kind, delay_s=0.8)
+    message = tried(bench, request_timeout_s=0.5)
+    assert not bench.fake.faults.pending
+    assert bench.there() == (set() if message else KEYS | {TEAM})
+
+
 @pytest.mark.parametrize("kind", ["secrets", "persistentvolumeclaims", "services", "statefulsets"])
 @pytest.mark.parametrize("status", [403, 422, 500])
 def test_what_is_never_allowed_is_named(bench: Bench, kind: str, status: int) -> None:
