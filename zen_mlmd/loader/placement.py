@@ -20,6 +20,9 @@ from zen_mlmd.service.client import PAGE, Client
 _RUNS_ASKED: Final = 16
 """Of so many runs the names are asked for what only shows them."""
 
+_STEPS_NAMED: Final = 100
+"""Of more steps that ran most would stay without a name, so none gets one."""
+
 
 def context_types(client: Client, wanted: AbstractSet[str]) -> AbstractSet[str]:
     """Return which of some context types the store has."""
@@ -42,12 +45,16 @@ def runs_of_execution(client: Client, step: StepRun) -> list[tuple[mlmd.Context,
 def with_runs(client: Client, steps: Mapping[int, StepRun]) -> dict[int, StepRun]:
     """Return the same steps, those of TFX and ZenML with the names of their runs, if these are few.
 
-    No row of theirs names a run: it takes two calls for each run. Those of steps that ran go first.
+    No row of theirs names a run: it takes two calls for each run. Those of steps that ran go first; if
+    there are very many of them, none is asked for.
     """
     names: dict[int, str] = {}
     asked = 0
-    for step in sorted(steps.values(), key=lambda each: each.status is Status.CACHED):
-        if step.run_name or step.id in names or asked == _RUNS_ASKED:
+    unnamed = [each for each in steps.values() if not each.run_name]
+    if sum(each.status is not Status.CACHED for each in unnamed) > _STEPS_NAMED:
+        return dict(steps)
+    for step in sorted(unnamed, key=lambda each: each.status is Status.CACHED):
+        if step.id in names or asked == _RUNS_ASKED:
             continue
         asked += 1
         for context, dialect in runs_of_execution(client, step)[:1]:
