@@ -21,6 +21,7 @@ from zen_mlmd.doctor import Finding, examine, mend
 from zen_mlmd.flavors import config_from_url
 from zen_mlmd.model import Status
 from zen_mlmd.payloads import ArtifactStore
+from zen_mlmd.recording.abandoned import end_abandoned_run
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parents[1] / "data"
@@ -136,8 +137,6 @@ def test_a_step_that_is_left_in_a_run_that_has_ended(cut: Path) -> None:
 
 
 def test_what_was_written_meanwhile_is_left_to_its_writer(cut: Path) -> None:
-    from zen_mlmd.recording.abandoned import end_abandoned_run
-
     with zm.open_store(cut) as store:
         whole = store.loader.whole([store.get_run("tuesday").record])
         (read,) = whole.values()
@@ -145,6 +144,22 @@ def test_what_was_written_meanwhile_is_left_to_its_writer(cut: Path) -> None:
         assert not end_abandoned_run(store.loader.client, read.run, list(read.steps), "gone")
         assert store.get_run("tuesday").status is Status.RUNNING
         assert store.get_run("tuesday")["train"].status is Status.RUNNING
+
+
+def test_a_process_that_lives_after_all_records_its_own_end_over_it(path: Path) -> None:
+    with zm.open_store(path) as store:
+        recorder = store.record_run("churn", name="tuesday")
+        step = recorder.step("train")
+        (read,) = store.loader.whole([store.get_run("tuesday").record]).values()
+        assert end_abandoned_run(store.loader.client, read.run, list(read.steps), "gone")
+        assert (store.get_run("tuesday").status, len(read.steps)) == (Status.FAILED, 1)
+        step.log_metrics({"auc": 0.5})
+        step.end()
+        recorder.end()
+        run = store.get_run("tuesday")
+        assert (run.status, run.failure) == (Status.COMPLETED, None)
+        assert (run["train"].status, run["train"].failure) == (Status.COMPLETED, None)
+        assert run["train"].metrics == {"auc": 0.5}
 
 
 def test_runs_of_other_writers_are_told_of_and_left_alone(tmp_path: Path) -> None:
