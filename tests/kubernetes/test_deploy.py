@@ -491,3 +491,4 @@ def test_a_pod_that_does_not_come_is_explained(
         bench.up(ready_timeout_s=0.3, **settings)
     assert caught.value.hint
     assert bench.there() == set()
+    assert any(each.startswith("waiting: ") for each in bench.told) is not trouble.get("silent", False)
