@@ -221,7 +221,7 @@ def test_what_cannot_be_taken_back_is_told(bench: Bench) -> None:
 
 def test_an_interrupt_takes_back_what_was_made(bench: Bench) -> None:
     def interrupt(text: str) -> None:
-        if text.startswith("waiting"):
+        if text.startswith("waiting for"):
             raise KeyboardInterrupt
 
     objects, workload = bench.reach(bench.config())
@@ -232,7 +232,7 @@ def test_an_interrupt_takes_back_what_was_made(bench: Bench) -> None:
 
 def test_a_stateful_set_that_somebody_deletes_meanwhile_is_missed(bench: Bench) -> None:
     def delete(text: str) -> None:
-        if text.startswith("waiting"):
+        if text.startswith("waiting for"):
             bench.fake.objects.delete("statefulsets", "team", "zen-mlmd-mysql", {})
 
     objects, workload = bench.reach(bench.config())
@@ -245,7 +245,7 @@ def test_an_up_that_fails_leaves_what_another_finished_with(bench: Bench) -> Non
     objects, workload = bench.reach(bench.config())
 
     def while_waiting(text: str) -> None:
-        if text.startswith("waiting"):
+        if text.startswith("waiting for"):
             bench.up()
             raise KeyboardInterrupt
 
@@ -491,3 +491,4 @@ def test_a_pod_that_does_not_come_is_explained(
         bench.up(ready_timeout_s=0.3, **settings)
     assert caught.value.hint
     assert bench.there() == set()
+    assert any(each.startswith("waiting: ") for each in bench.told) is not trouble.get("silent", False)

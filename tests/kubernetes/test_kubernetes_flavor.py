@@ -19,6 +19,7 @@ from tests.services.kubernetes import FakeKubernetes, OwnDatabases, SharedDataba
 from tests.services.mariadb import MariaDb
 from zen_mlmd.cli.main import main
 from zen_mlmd.cluster import Cluster, forward
+from zen_mlmd.cluster.standing import Target
 from zen_mlmd.errors import (
     ClusterObjectError,
     ClusterUnreachableError,
@@ -49,12 +50,13 @@ class Bench:
         self.fake = fake
         self.kubeconfig = str(fake.kubeconfig(folder / "config", namespace="team"))
         self.told: list[str] = []
-        self._made: list[zm.KubernetesConfig] = []
+        self._targets: list[Target] = []
 
     def config(self, **settings: Any) -> zm.KubernetesConfig:
         known = {"kubeconfig": self.kubeconfig, "ready_timeout_s": 20.0, "wait_s": 5.0}
-        self._made.append(zm.KubernetesConfig(**{**known, **settings}))
-        return self._made[-1]
+        made = zm.KubernetesConfig(**{**known, **settings})
+        self._targets.append(place_of(made).target)
+        return made
 
     def up(self, config: zm.KubernetesConfig) -> lifecycle.Status:
         return lifecycle.up(config, config.deployment, self.told.append)
@@ -69,8 +71,8 @@ class Bench:
         return config.mysql().password.get_secret_value()
 
     def close(self) -> None:
-        for config in self._made:
-            forward.down(place_of(config).target)
+        for target in self._targets:
+            forward.down(target)
 
 
 @pytest.fixture
@@ -82,12 +84,15 @@ def bench(tmp_path: Path, mariadb: MariaDb) -> Iterator[Bench]:
         made.close()
 
 
-def test_what_was_recorded_outlives_down_and_goes_with_purge(tmp_path: Path, state: Path) -> None:
+def test_what_was_recorded_outlives_down_and_goes_with_purge(
+    tmp_path: Path, state: Path, request: pytest.FixtureRequest
+) -> None:
     with FakeKubernetes(OwnDatabases()) as fake:
         fake.namespace("others")
         fake.service("others", "web", {"app": "web"}, {80: 80})
         before = fake.objects.there()
         bench = Bench(fake, tmp_path)
+        request.addfinalizer(bench.close)
         config = bench.config()
         assert lifecycle.status(config).state == "down"
 

@@ -169,7 +169,7 @@ def _wait_ready(
     progress(f"waiting for Pod {workload.pod}")
     until = time.monotonic() + timeout_s
     blot = [text for key, text in passwords.items() if "password" in key]
-    sure = until
+    sure, told = until, ""
     for left_s in polls(until):
         try:
             if _is_current(objects, workload):
@@ -179,6 +179,9 @@ def _wait_ready(
             if left_s <= 0 or error.status == _UNAUTHORIZED:
                 raise
             continue  # an API server that is busy or restarts
+        if trouble.is_worth_telling and trouble.where != told:
+            told = trouble.where
+            progress(f"waiting: {trouble.where}: {trouble.why}")
         now = time.monotonic()
         sure = min(sure, now + _SURE_S) if trouble.final else until
         if left_s <= 0 or (trouble.final and now >= sure):

@@ -48,6 +48,11 @@ class Trouble:
     hint: str
     final: bool = False
 
+    @property
+    def is_worth_telling(self) -> bool:
+        """Whether it is more than that a pod takes its time."""
+        return self.hint != _SLOW
+
 
 def trouble_of(objects: Objects, workload: Workload, *, secrets: Collection[str]) -> Trouble:
     """Return why the workload's pod is not ready.
