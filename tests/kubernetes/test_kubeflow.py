@@ -193,8 +193,9 @@ def test_one_that_fails_later_says_so_and_stays(config: zm.KubeflowConfig, fake:
     assert found.state == "failing"
     assert "the forward says: " in found.answer
     assert "no pod is ready: there is none" in found.answer
-    with pytest.raises(ForwardError, match="no pod is ready"):
-        lifecycle.up(quick, "prod")
+    for opened in (lambda: lifecycle.up(quick, "prod"), quick.open_service):
+        with pytest.raises(ForwardError, match="no pod is ready: there is none"):
+            opened()
     assert target(config).holder()  # it stood before, and waits for the server to come back
     assert lifecycle.down(quick, "prod").state == "down"
 

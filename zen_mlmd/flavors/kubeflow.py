@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
-from zen_mlmd.errors import ConfigError, UsageError
+from zen_mlmd.errors import ConfigError, ConnectionFailedError, UsageError
 from zen_mlmd.flavors.base import StoreConfig, tls_implied
 from zen_mlmd.flavors.kubeflow_service import MetadataServer, answering
 from zen_mlmd.flavors.lifecycle import Progress, State, Status, asked
@@ -227,7 +227,11 @@ class KubeflowConfig(StoreConfig):
                 server_name=self.server_name if self.tls else "",
             )
         )
-        service.open()
+        try:
+            service.open()
+        except ConnectionFailedError as error:
+            service.close()
+            raise (error if self.host else self.server.explained(error)) from None
         return service
 
     # -- what is brought up and taken down, see `Lifecycle` ------------------------------------------
