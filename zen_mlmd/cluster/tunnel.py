@@ -1,6 +1,6 @@
 """A connection to a port of a pod, through the API server, over a WebSocket.
 
-Kubernetes' `v4.channel.k8s.io` (kubelet, pkg/kubelet/server/portforward/websocket.go): a message's first byte
+Kubernetes' `v4.channel.k8s.io` (k8s.io/kubelet, pkg/cri/streaming/portforward/websocket.go): a message's first byte
 is its channel, 0 for data and 1 for an error, and the first two bytes on each are the port. The pod's end
 closes the WebSocket; one half of a connection cannot be closed alone.
 
