@@ -142,6 +142,14 @@ def test_rights_that_an_account_of_mysql_lacks(
     assert mariadb.sql(f"SELECT count(*) FROM {database}.Type") == before
 
     mariadb.sql(f"REVOKE ALL ON {database}.* FROM {user}@'%'")
+    role = f"role_{user}"
+    mariadb.sql(f"CREATE ROLE {role}")
+    mariadb.sql(f"GRANT ALL ON {database}.* TO {role}")
+    mariadb.sql(f"GRANT {role} TO {user}@'%'")
+    mariadb.sql(f"SET DEFAULT ROLE {role} FOR {user}@'%'")
+    assert look(config) == {}, "a role has all of it"
+    mariadb.sql(f"DROP ROLE {role}")
+
     for table in ("MLMDEnv", "Type", "Event"):
         mariadb.sql(f"GRANT SELECT ON {database}.{table} TO {user}@'%'")
     assert look(config).keys() == {"columns-missing"}, "it sees those tables alone"

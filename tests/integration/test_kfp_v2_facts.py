@@ -166,6 +166,10 @@ def test_a_step_by_id_knows_its_groups_and_a_group_its_members(store: Store, nam
         assert alone.record.run_name == name
         for artifact in step.list_outputs(include_logs=True).values():
             assert store.get_artifact(artifact.path) == artifact
+        source = step.cached_from
+        if name == CACHED and step.is_cached:
+            assert source is not None
+            assert (source.key, source.run.name) == (step.key, FRESH)
     maker = store.get_artifact(12).producer_step
     assert maker is not None
     assert maker.key == "for-loop-2[0]/trial"

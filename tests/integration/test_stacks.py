@@ -221,7 +221,12 @@ def test_the_commands_of_a_component(laptop: Machine) -> None:
     assert [row["flavor"] for row in listed] == ["local", "remote"]
     assert "max_parallel" in laptop.run("orchestrator", "flavor", "describe", "local")
     assert "payloads" in laptop.run("artifact-store", "explain")
-    assert "--max-parallel" in laptop.run("orchestrator", "register", "x", "--flavor", "local", "--help")
+    told = laptop.run("orchestrator", "register", "x", "--flavor", "local", "--help")
+    assert "How many independent steps may run at once" in " ".join(told.split())
+    settings = json.loads(laptop.run("metadata-store", "flavor", "describe", "mysql", "-o", "json"))
+    by_name = {row["setting"]: row for row in settings}
+    assert (by_name["password"]["secret"], by_name["password"]["default"]) == (True, None)
+    assert by_name["wait_s"]["description"].startswith("How long a call waits")
     laptop.run("orchestrator", "register", "wide", "--flavor", "local", "--max-parallel", "4")
     told = laptop.run("orchestrator", "list")
     assert all(len(line) <= 80 for line in told.splitlines())

@@ -15,8 +15,8 @@ from tests.services.kubernetes.objects import Key, Object
 from zen_mlmd.cluster.objects import Objects
 from zen_mlmd.errors import ClusterObjectError, ClusterUnreachableError, DeploymentError
 from zen_mlmd.flavors.kubernetes import KubernetesConfig
-from zen_mlmd.flavors.kubernetes_deploy import deploy
-from zen_mlmd.flavors.kubernetes_objects import Workload
+from zen_mlmd.flavors.kubernetes_deploy import deploy, passwords_in
+from zen_mlmd.flavors.kubernetes_objects import Workload, namespace_of, objects_of
 from zen_mlmd.flavors.kubernetes_remove import remove
 
 KEYS = {
@@ -190,6 +190,16 @@ def test_an_object_that_is_made_after_nobody_waits_any_more_is_found(
     assert bench.there() == KEYS | {TEAM}
 
 
+@pytest.mark.parametrize(
+    ("verb", "kind"), [("get", "pods"), ("update", "persistentvolumeclaims"), ("get", "services")]
+)
+def test_a_call_that_is_not_answered_in_time_costs_all_or_nothing(bench: Bench, verb: str, kind: str) -> None:
+    bench.fake.fail(verb, kind, delay_s=0.8)
+    message = tried(bench, request_timeout_s=0.5)
+    assert not bench.fake.faults.pending
+    assert bench.there() == (set() if message else KEYS | {TEAM})
+
+
 @pytest.mark.parametrize("kind", ["secrets", "persistentvolumeclaims", "services", "statefulsets"])
 @pytest.mark.parametrize("status", [403, 422, 500])
 def test_what_is_never_allowed_is_named(bench: Bench, kind: str, status: int) -> None:
@@ -242,6 +252,20 @@ def test_an_up_that_fails_leaves_what_another_finished_with(bench: Bench) -> Non
     with pytest.raises(KeyboardInterrupt):
         deploy(objects, workload, ready_timeout_s=5, progress=while_waiting)
     assert bench.there() == KEYS | {TEAM}
+
+
+@pytest.mark.parametrize("made", range(5))
+def test_an_up_goes_on_where_a_killed_one_stopped(bench: Bench, made: int) -> None:
+    objects, workload = bench.reach(bench.config())
+    passwords = {"password": "sesame", "root-password": "sesame"}
+    begun = [namespace_of(workload, run="killed"), *objects_of(workload, run="killed", passwords=passwords)]
+    for each in begun[: made + 1]:
+        objects.create(each)
+    bench.up()
+    assert bench.there() == KEYS | {TEAM}
+    assert passwords_in(objects, workload)["password"] == "sesame" or not made
+    assert bench.down(purge=True) == []
+    assert bench.there() == set()
 
 
 def test_many_ups_at_once_make_one(bench: Bench) -> None:

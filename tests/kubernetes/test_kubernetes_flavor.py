@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from tests.services.mariadb import MariaDb
 from zen_mlmd.cli.main import main
 from zen_mlmd.cluster import Cluster, forward
 from zen_mlmd.errors import (
+    ClusterObjectError,
     ClusterUnreachableError,
     DeploymentError,
     ForwardError,
@@ -227,10 +231,40 @@ def test_an_up_whose_store_does_not_answer_leaves_no_way_behind(bench: Bench, st
     assert bench.up(config).state == "up"
 
 
+def test_an_up_to_which_there_is_no_way_leaves_nothing(bench: Bench) -> None:
+    config = bench.config(deployment="first", user="first", database="zen_first")
+    bench.fake.fail("get", "pods/portforward", status=403, times=1000)
+    with pytest.raises(ClusterObjectError, match=r"pods/portforward .*forbidden"):
+        bench.up(config)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ForwardError, match=rf"127\.0\.0\.1:{port}: cannot listen there"):
+            bench.up(config.model_copy(update={"local_port": port}))
+    assert bench.fake.objects.there() == {("namespaces", "", "default")}
+    assert forward.find(place_of(config).target) is None
+
+
+ML_METADATA = """
+import sys
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+config = mlmd.ConnectionConfig.FromString(sys.stdin.buffer.read())
+print([each.name for each in MetadataStore(config).get_contexts_by_type("pipeline_run")])
+"""
+
+
 def test_ml_metadata_gets_a_config_that_it_can_log_in_with(bench: Bench, mariadb: MariaDb) -> None:
     config = bench.config(deployment="first", user="first", database="zen_first")
     bench.up(config)
-    mysql = config.connection_config().mysql
+    with zm.open_store(config).record_run("churn", name="monday"):
+        pass
+    given = config.connection_config()
+    # In a process of its own: it keeps the GIL, and so the cluster of these tests from answering.
+    told = subprocess.run(
+        [sys.executable, "-c", ML_METADATA], input=given.SerializeToString(), capture_output=True, check=True
+    )
+    assert told.stdout == b"['monday']\n"
+    mysql = given.mysql
     assert (mysql.host, mysql.user, mysql.password) == ("127.0.0.1", "first", bench.password(config))
     assert config.open_database().location.endswith("/zen_first")
     mariadb.sql("ALTER USER first@'%' IDENTIFIED VIA mysql_old_password USING '378b243e220ca493'")

@@ -51,7 +51,7 @@ class FlavorCommand(click.Command):
             return super().parse_args(ctx, args)
         if flavor:
             config = _config_class(self.kind, flavor)
-            self.params += [_option(config, name) for name in config.model_fields]
+            self.params += _options(config)
         return super().parse_args(ctx, [_from_file(each) for each in args])
 
     def _flavor(self, args: list[str]) -> str:
@@ -261,7 +261,14 @@ def _config_class(kind: Kind, flavor: str) -> ConfigClass:
     return flavor_named(kind, flavor, Settings().custom_flavors())
 
 
-def _option(config: ConfigClass, name: str) -> click.Option:
+def _options(config: ConfigClass) -> list[click.Option]:
+    from zen_mlmd.stack.components import described
+
+    words = described(config)
+    return [_option(config, name, words.get(name, "")) for name in config.model_fields]
+
+
+def _option(config: ConfigClass, name: str, words: str) -> click.Option:
     """Return the option of a setting, `--ssl-ca` and `--ssl_ca`."""
     from zen_mlmd.stack.components import is_secret
 
@@ -269,15 +276,15 @@ def _option(config: ConfigClass, name: str) -> click.Option:
     dashed = name.replace("_", "-")
     names = [f"--{dashed}"] if dashed == name else [f"--{dashed}", f"--{name}"]
     if field.annotation is bool:
-        return click.Option([*(f"{each}/--no-{each[2:]}" for each in names), name], default=None)
+        flags = [f"{each}/--no-{each[2:]}" for each in names]
+        return click.Option([*flags, name], default=None, help=words)
     default = (
         "" if field.is_required() or is_secret(config, name) else field.get_default(call_default_factory=True)
     )
-    text = (
-        "required"
-        if field.is_required()
-        else (f"default: {default}" if default not in ("", None, {}) else None)
+    told = (
+        "required" if field.is_required() else f"default: {default}" if default not in ("", None, {}) else ""
     )
+    text = f"{words}  [{told}]".strip() if told else words
     if "dict" in str(field.annotation):
         return click.Option([*names, name], multiple=True, metavar="NAME=VALUE", callback=_pairs, help=text)
     return click.Option([*names, name], help=text, metavar="SECRET" if is_secret(config, name) else "VALUE")

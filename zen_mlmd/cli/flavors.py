@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from zen_mlmd.cli.upkeep import migrate
 from zen_mlmd.stack.words import Kind, a_title, title
 
 FLAVOR_FIELDS = ("flavor", "class", "description", "url")
-SETTING_FIELDS = ("setting", "required", "secret", "default")
+SETTING_FIELDS = ("setting", "required", "secret", "default", "description")
 
 EXAMPLES = {
     "sqlite": "sqlite:///metadata.db",
@@ -65,13 +66,15 @@ def _describe(kind: Kind) -> click.Command:
 
         config = flavor_named(kind, name, Settings().custom_flavors())
         if output == "table":
-            click.echo(safe_lines(inspect.getdoc(config) or ""))
+            summary, _, _ = (inspect.getdoc(config) or "").partition("Attributes:")
+            click.echo(click.wrap_text(safe_lines(summary), _width(), preserve_paragraphs=True))
             click.echo()
         columns = [
             Column("setting", "setting", whole=True),
-            Column("required", "required", text=lambda value: "yes" if value else ""),
+            Column("required", "must", text=lambda value: "yes" if value else ""),
             Column("secret", "secret", text=lambda value: "yes" if value else ""),
             Column("default", "default"),
+            Column("description", "description"),
         ]
         print_rows(_settings(config), output, fields=SETTING_FIELDS, columns=columns)
 
@@ -179,8 +182,9 @@ def _row(kind: Kind, name: str, config: Any) -> dict[str, Any]:
 
 
 def _settings(config: Any) -> list[dict[str, Any]]:
-    from zen_mlmd.stack.components import is_secret
+    from zen_mlmd.stack.components import described, is_secret
 
+    words = described(config)
     return [
         {
             "setting": field,
@@ -189,6 +193,11 @@ def _settings(config: Any) -> list[dict[str, Any]]:
             "default": None
             if about.is_required() or is_secret(config, field)
             else about.get_default(call_default_factory=True),
+            "description": words.get(field, ""),
         }
         for field, about in config.model_fields.items()
     ]
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((80, 0)).columns, 110)

@@ -157,9 +157,16 @@ class StepView(RecordView[StepRun]):
 
     @property
     def cached_from(self) -> StepView | None:
-        """The step run whose outputs it took from the cache; None if it was run, or that is not recorded."""
+        """The step run whose outputs it took from the cache; None if it was run, or that is not recorded.
+
+        Of a group it is the group that its members' are from.
+        """
         if not self.is_cached:
             return None
+        if self.kind.is_group:
+            sources = (each.cached_from for each in self.members)
+            groups = (each.group for each in sources if each is not None)
+            return next((each for each in groups if each is not None and each.name == self.name), None)
         wanted = self.record.cached_from_id
         if wanted is None:
             made = [each.producer_step for each in self.outputs.values()]

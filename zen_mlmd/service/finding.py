@@ -189,7 +189,7 @@ class Thresholds:
     """From where on something is found.
 
     Attributes:
-        latency_ms: Of one question and its answer, the median of several.
+        latency_ms: Of one question and its answer, the quickest of several.
         skew_s: By which the server's clock and this one's differ.
         packet_bytes: Of the longest statement, or message, that the server takes.
         certificate_days: That the server's certificate is still good for.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
@@ -182,3 +184,27 @@ def _stand_in(config: ConfigClass, name: str) -> Any:
 def is_secret(config: ConfigClass, field: str) -> bool:
     """Tell whether a setting is never shown, and never kept in the settings in clear."""
     return SecretStr.__name__ in str(config.model_fields[field].annotation)
+
+
+def described(config: ConfigClass) -> dict[str, str]:
+    """Return what the settings of a flavor are for, as its class and those that it is made from say.
+
+    They say so as Google's style has it: `name: text`, or `name, other: text`, below `Attributes:`.
+    """
+    found: dict[str, str] = {}
+    for part in reversed(config.__mro__):
+        _, _, block = (inspect.cleandoc(part.__doc__ or "")).partition("Attributes:\n")
+        names: list[str] = []
+        for line in block.splitlines():
+            match = _ATTRIBUTE.match(line)
+            if match:
+                names = [each.strip() for each in match["names"].split(",")]
+                found.update(dict.fromkeys(names, match["text"]))
+            elif line.strip() and line.startswith(" "):
+                found.update({name: f"{found[name]} {line.strip()}" for name in names})
+            else:
+                names = []
+    return {name: text for name, text in found.items() if name in config.model_fields}
+
+
+_ATTRIBUTE: Final = re.compile(r"    (?P<names>\w+(?:, \w+)*): (?P<text>.*)")
