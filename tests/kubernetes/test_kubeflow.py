@@ -286,6 +286,10 @@ def test_what_a_service_is_named_by() -> None:
     assert (config.host, config.namespace, config.context, config.local_port) == ("", "team", "prod", 5000)
     assert config.location == "mlmd.team:8080"
     assert zm.KubeflowConfig(port=81).host == "127.0.0.1"
+    for same in (config, zm.KubeflowConfig(), zm.KubeflowConfig(host="h"), zm.KubeflowConfig(port=81)):
+        again = zm.KubeflowConfig(**dict(same))
+        assert again == same
+        assert again.server == same.server
     assert zm.KubeflowConfig(port=81, context="prod").location == "metadata-grpc-service.kubeflow:81"
     for wrong, words in (
         ({"host": "h", "namespace": "n"}, "either a host or a Service of a cluster, and namespace given"),
