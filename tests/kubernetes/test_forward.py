@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import dataclasses
 import json
 import os
@@ -448,7 +450,49 @@ def secure(echoes: tuple[Echo, Echo]) -> Iterator[tuple[FakeKubernetes, trustme.
         yield fake, authority
 
 
-def test_an_api_server_that_speaks_tls(secure: tuple[FakeKubernetes, trustme.CA], tmp_path: Path) -> None:
+class Proxy(Echo):
+    """An HTTP proxy that knows CONNECT alone, as is needed for TLS."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        server: Proxy
+
+        def handle(self) -> None:
+            verb, address, _ = self.rfile.readline().split()
+            while self.rfile.readline().strip():
+                pass
+            host, _, port = address.decode().partition(":")
+            self.server.asked.append(verb)
+            with socket.create_connection((host, int(port))) as there:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                back = threading.Thread(target=pump, args=(there, self.connection), daemon=True)
+                back.start()
+                pump(self.connection, there)
+                back.join(10)
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+        self.RequestHandlerClass = self.Handler
+        self.asked: list[bytes] = []
+
+
+def pump(origin: socket.socket, to: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := origin.recv(2**16):
+            to.sendall(data)
+        to.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with Proxy() as server:
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_an_api_server_that_speaks_tls(
+    secure: tuple[FakeKubernetes, trustme.CA], proxy: Proxy, tmp_path: Path
+) -> None:
     fake, authority = secure
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
@@ -464,15 +508,42 @@ def test_an_api_server_that_speaks_tls(secure: tuple[FakeKubernetes, trustme.CA]
         path.write_text(yaml.safe_dump(settings))
         return Way(Wish(Target(str(path), "tests", "kubeflow", SERVICE, 8080), timeout_s=5))
 
-    for way in (
-        trusting(**{"certificate-authority": "ca.pem"}),
-        trusting(**{"insecure-skip-tls-verify": True}),
-        trusting(**{"certificate-authority": "ca.pem", "tls-server-name": "127.0.0.1"}),
+    pem = authority.cert_pem.bytes()
+    for cluster in (
+        {"certificate-authority": "ca.pem"},
+        {"certificate-authority-data": base64.b64encode(pem).decode()},
+        {"certificate-authority": "ca.pem", "proxy-url": f"http://127.0.0.1:{proxy.port}"},
+        {"insecure-skip-tls-verify": True},
+        {"certificate-authority": "ca.pem", "tls-server-name": "127.0.0.1"},
     ):
-        tunnel, _ = way.find()
+        tunnel, _ = trusting(**cluster).find()
         assert talked(tunnel, b"a" * 300_000) == b"one" + b"a" * 300_000
+    assert len(proxy.asked) >= 2
     with pytest.raises(ClusterUnreachableError, match="no TLS connection"):
         trusting(**{"certificate-authority": "other.pem"}).find()
+
+
+def test_credentials_of_a_plugin_are_asked_for_again(
+    wish: Wish, fake: FakeKubernetes, tmp_path: Path
+) -> None:
+    path = fake.kubeconfig(tmp_path / "config")
+    settings = yaml.safe_load(path.read_text())
+    version = "client.authentication.k8s.io/v1"
+    plugin = tmp_path / "plugin"
+    given = tmp_path / "token"
+    given.write_text("run out")
+    answer = f'{{"apiVersion": "{version}", "kind": "ExecCredential", "status": {{"token": "%s"}}}}'
+    plugin.write_text(f"#!/bin/sh\nprintf '{answer}' \"$(cat '{given}')\"\n")
+    plugin.chmod(0o700)
+    command = {"apiVersion": version, "command": str(plugin), "interactiveMode": "Never"}
+    settings["users"][0]["user"] = {"exec": command}
+    path.write_text(yaml.safe_dump(settings))
+    way = Way(dataclasses.replace(wish, target=dataclasses.replace(wish.target, kubeconfig=str(path))))
+    with pytest.raises(ClusterUnreachableError, match="does not know you"):
+        way.find()
+    given.write_text(fake.token)
+    tunnel, _ = way.find()
+    assert talked(tunnel, b"hello") == b"onehello"
 
 
 def talked(tunnel: Tunnel, text: bytes) -> bytes:

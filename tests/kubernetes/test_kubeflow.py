@@ -193,8 +193,9 @@ def test_one_that_fails_later_says_so_and_stays(config: zm.KubeflowConfig, fake:
     assert found.state == "failing"
     assert "the forward says: " in found.answer
     assert "no pod is ready: there is none" in found.answer
-    with pytest.raises(ForwardError, match="no pod is ready"):
-        lifecycle.up(quick, "prod")
+    for opened in (lambda: lifecycle.up(quick, "prod"), quick.open_service):
+        with pytest.raises(ForwardError, match="no pod is ready: there is none"):
+            opened()
     assert target(config).holder()  # it stood before, and waits for the server to come back
     assert lifecycle.down(quick, "prod").state == "down"
 
@@ -285,6 +286,10 @@ def test_what_a_service_is_named_by() -> None:
     assert (config.host, config.namespace, config.context, config.local_port) == ("", "team", "prod", 5000)
     assert config.location == "mlmd.team:8080"
     assert zm.KubeflowConfig(port=81).host == "127.0.0.1"
+    for same in (config, zm.KubeflowConfig(), zm.KubeflowConfig(host="h"), zm.KubeflowConfig(port=81)):
+        again = zm.KubeflowConfig(**dict(same))
+        assert again == same
+        assert again.server == same.server
     assert zm.KubeflowConfig(port=81, context="prod").location == "metadata-grpc-service.kubeflow:81"
     for wrong, words in (
         ({"host": "h", "namespace": "n"}, "either a host or a Service of a cluster, and namespace given"),

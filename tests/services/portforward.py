@@ -1,8 +1,8 @@
 """The server's end of a port-forward over a WebSocket: it carries real bytes to a local TCP port.
 
-As the kubelet speaks it (pkg/kubelet/server/portforward/websocket.go, `v4.channel.k8s.io`): each port has a
-channel for data and one for an error, a message's first byte is its channel, and the first two bytes of each
-channel are the port, little-endian.
+As the kubelet speaks `v4.channel.k8s.io` (k8s.io/kubelet, pkg/cri/streaming/portforward/websocket.go): each
+port has a channel for data and one for an error, a message's first byte is its channel, and the first two
+bytes of each channel are the port, little-endian.
 """
 
 from __future__ import annotations

@@ -121,6 +121,7 @@ class Forwarder:
         self._way = Way(wish)
         self._place = place
         self._lock = threading.Lock()
+        self._closed = False
         self._listener = _listen(wish.local_port, preferred)
         port = self._listener.getsockname()[1]
         self._standing = Standing(wish=wish, port=port, pid=os.getpid(), since=time.time())
@@ -142,8 +143,10 @@ class Forwarder:
         self._note(pod=str(pod))
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and note nothing more: who stops it takes its notes away."""
         self._listener.close()
+        with self._lock:
+            self._closed = True
 
     def run(self) -> None:
         """Take clients, for ever."""
@@ -192,6 +195,8 @@ class Forwarder:
 
     def _note(self, *counted: str, **changed: Any) -> None:
         with self._lock:
+            if self._closed:
+                return
             counts = {name: getattr(self._standing, name) + 1 for name in counted}
             self._standing = dataclasses.replace(self._standing, **counts, **changed)
             try:
@@ -230,7 +235,7 @@ def main() -> None:
         log.error("it cannot stand: %s", error.message)  # noqa: TRY400 - no bug
         _report(error)
         return
-    with held, contextlib.suppress(_Stopped):
+    with held, contextlib.closing(forwarder), contextlib.suppress(_Stopped):
         signal.signal(signal.SIGTERM, _stop)
         if _report(forwarder.standing.port):
             forwarder.run()

@@ -1,8 +1,8 @@
 """A connection to a port of a pod, through the API server, over a WebSocket.
 
-Kubernetes' `v4.channel.k8s.io` (kubelet, pkg/kubelet/server/portforward/websocket.go): a message's first byte
-is its channel, 0 for data and 1 for an error, and the first two bytes on each are the port. The pod's end
-closes the WebSocket; one half of a connection cannot be closed alone.
+Kubernetes' `v4.channel.k8s.io` (k8s.io/kubelet, pkg/cri/streaming/portforward/websocket.go): a message's
+first byte is its channel, 0 for data and 1 for an error, and the first two bytes on each are the port. The
+pod's end closes the WebSocket; one half of a connection cannot be closed alone.
 
 The official client's own port-forward has no time limit, uses select() and so at most 1024 files, keeps what
 is not taken without bound, and lets a client hang if the other end says what it does not expect.
@@ -201,6 +201,8 @@ class Tunnel:
         from websocket import ABNF
 
         now = time.monotonic()
+        if len(self._to_client) >= _MOST:  # it is not listened to: the client takes nothing
+            self._heard = now
         if now - self._heard > SILENCE_S:
             raise OSError(f"nothing was heard for {SILENCE_S:g} s")
         if now - max(self._heard, self._asked) > PING_S:

@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
-from zen_mlmd.errors import ConfigError, UsageError
+from zen_mlmd.errors import ConfigError, ConnectionFailedError, UsageError
 from zen_mlmd.flavors.base import StoreConfig, tls_implied
 from zen_mlmd.flavors.kubeflow_service import MetadataServer, answering
 from zen_mlmd.flavors.lifecycle import Progress, State, Status, asked
@@ -62,7 +62,7 @@ class KubeflowConfig(StoreConfig):
     @field_validator("host")
     @classmethod
     def _host(cls, host: str) -> str:
-        if not host or any(char.isspace() or char in "/\0" for char in host):
+        if any(char.isspace() or char in "/\0" for char in host):
             raise ValueError("must be a host's name or address")
         return host
 
@@ -98,12 +98,16 @@ class KubeflowConfig(StoreConfig):
     def _where(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
-        said = [name for name in _OF_A_CLUSTER if fields.get(name)]
+        said = [name for name in _OF_A_CLUSTER if fields.get(name, "") not in ("", cls._usual(name))]
         if fields.get("host") and said:
             raise ValueError(f"either a host or a Service of a cluster, and {', '.join(said)} given")
         if "port" in fields and "host" not in fields and not said:
             return {**fields, "host": "127.0.0.1"}
         return fields
+
+    @classmethod
+    def _usual(cls, name: str) -> Any:
+        return cls.model_fields[name].default
 
     @model_validator(mode="before")
     @classmethod
@@ -141,7 +145,9 @@ class KubeflowConfig(StoreConfig):
             kubeconfig=self.kubeconfig,
             local_port=self.local_port,
             timeout_s=min(self.timeout_s, _CALL_S),
-            is_default=not self.model_fields_set & {*_OF_A_CLUSTER[:-1], "port"},
+            is_default=all(
+                getattr(self, name) == self._usual(name) for name in (*_OF_A_CLUSTER[:-1], "port")
+            ),
         )
 
     @property
@@ -227,7 +233,11 @@ class KubeflowConfig(StoreConfig):
                 server_name=self.server_name if self.tls else "",
             )
         )
-        service.open()
+        try:
+            service.open()
+        except ConnectionFailedError as error:
+            service.close()
+            raise (error if self.host else self.server.explained(error)) from None
         return service
 
     # -- what is brought up and taken down, see `Lifecycle` ------------------------------------------

@@ -16,7 +16,7 @@ from zen_mlmd.cluster import forward
 from zen_mlmd.cluster.kubeconfig import current_context, kubeconfig_in_force
 from zen_mlmd.cluster.standing import Standing, Target, Wish
 from zen_mlmd.cluster.told import PORT_VARIABLE, in_pod, told_server
-from zen_mlmd.errors import ConfigError, ForwardError, UsageError, ZenMlmdError
+from zen_mlmd.errors import ConfigError, ConnectionFailedError, ForwardError, UsageError, ZenMlmdError
 from zen_mlmd.flavors.lifecycle import Progress, Status
 
 Ask = Callable[[], tuple[bool, str]]
@@ -84,6 +84,14 @@ class MetadataServer:
             raise ForwardError(f"{self.name}: the process of its forward is gone", hint=_UP.format(name))
         return "127.0.0.1", found.port
 
+    def explained(self, error: ConnectionFailedError) -> ConnectionFailedError:
+        """Return why a server cannot be opened, with what the forward knows of it."""
+        found = None if self.is_near else forward.find(self.target())
+        if found is None or not found.fault:
+            return error
+        message = f"{self.name}: {error.message}; the forward says: {found.fault}"
+        return ForwardError(message, hint=_LOOK.format(_NAME))
+
     def target(self) -> Target:
         """Return where a forward goes.
 
@@ -145,8 +153,6 @@ class MetadataServer:
         if standing is not None:
             standing = forward.find(self.target()) or standing  # it knows more now
             found = dataclasses.replace(found, **_facts(standing))
-            if not is_up and standing.fault:
-                found = dataclasses.replace(found, answer=f"{answer}; the forward says: {standing.fault}")
         return (
             found
             if is_up
