@@ -46,16 +46,23 @@ def layers(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The test suite; on the newest Python with coverage."""
+    """The test suite: on the newest Python all of it."""
     session.install("-e", ".", *TESTS)
     if session.python == PYTHONS[-1] or not shutil.which(f"python{PYTHONS[-1]}"):
-        session.run("coverage", "erase")
-        session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", "--durations=30", *session.posargs)
+        session.run("pytest", *PARALLEL, "--durations=30", *session.posargs)
     else:
         # What could differ between Pythons is ours: neither databases, servers nor what other writers wrote.
         wanted = ["tests/unit", *(f"tests/integration/test_{each}.py" for each in ON_EACH_PYTHON)]
         without = ["-m", "not slow and not mysql and not postgresql"]
         session.run("pytest", *PARALLEL, *without, *wanted, *session.posargs)
+
+
+@nox.session(python="3.11", default=False)
+def coverage(session: nox.Session) -> None:
+    """The whole test suite again, traced, which takes half as long again: no less than 95 % may be run."""
+    session.install("-e", ".", *TESTS)
+    session.run("coverage", "erase")
+    session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs)
 
 
 @nox.session(python="3.11")
