@@ -547,7 +547,10 @@ def test_a_setting_of_tls_turns_it_on(name: str) -> None:
 
 @pytest.mark.parametrize("host", ["", "a b", "a\0b"])
 def test_a_host_must_be_one(host: str) -> None:
-    for kind in (zm.MysqlConfig, *([zm.KubeflowConfig] if host else [])):  # that one may have none
+    kinds: list[type[StoreConfig]] = [zm.MysqlConfig]
+    if host:  # a kubeflow store may have none
+        kinds.append(zm.KubeflowConfig)
+    for kind in kinds:
         with pytest.raises(ConfigError, match="host"):
             kind.checked(host=host, **({"database": "db"} if kind is zm.MysqlConfig else {}))
 
