@@ -555,6 +555,22 @@ def test_a_host_must_be_one(host: str) -> None:
             kind.checked(host=host, **({"database": "db"} if kind is zm.MysqlConfig else {}))
 
 
+# --- PostgreSQL ---
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "FATAL: the database system is in recovery mode",
+        "FATAL: the database system is not yet accepting connections DETAIL: Consistent recovery state has not",
+        "terminating connection due to administrator command",
+    ],
+)
+def test_a_server_that_restarts_is_waited_for(said: str) -> None:
+    config = zm.PostgresqlConfig(database="metadb")
+    assert isinstance(config._meaning(f'connection to server at "db" failed: {said}'), UnreachableError)
+
+
 # --- Kubeflow ---
 
 
