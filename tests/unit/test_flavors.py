@@ -31,6 +31,7 @@ from zen_mlmd.errors import (
     GrantMissingError,
     LockTimeoutError,
     NotMlmdError,
+    UnreachableError,
 )
 from zen_mlmd.flavors import FLAVORS, StoreConfig, config_from_url
 from zen_mlmd.service.lock import WriteLock
@@ -562,7 +563,7 @@ def test_a_host_must_be_one(host: str) -> None:
     "said",
     [
         "FATAL: the database system is in recovery mode",
-        "FATAL: the database system is not yet accepting connections DETAIL: Consistent recovery state has not",
+        "FATAL: the database system is not yet accepting connections DETAIL: Consistent recovery",
         "terminating connection due to administrator command",
     ],
 )

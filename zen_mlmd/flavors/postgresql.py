@@ -70,8 +70,10 @@ _MEANINGS: Final[tuple[tuple[str, type[ConnectionFailedError], str], ...]] = (
         "end idle clients, or raise the server's limit",
     ),
     (
-        r"refused|timeout|No such file|starting up|shutting down|closed the|unreachable|No route|reset by"
-        r"|in recovery mode|not yet accepting|terminating connection",
+        (
+            r"refused|timeout|No such file|starting up|shutting down|closed the|unreachable|No route|reset by"
+            r"|in recovery mode|not yet accepting|terminating connection"
+        ),
         UnreachableError,
         "check that the server runs and listens on this address, and that no firewall swallows the packets",
     ),
