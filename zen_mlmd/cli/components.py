@@ -11,6 +11,7 @@ import click
 from zen_mlmd.cli import completing
 from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_data, print_facts, print_rows
+from zen_mlmd.cli.safe import safe
 from zen_mlmd.errors import ConfigError
 from zen_mlmd.stack.words import Kind, a_title, title
 
@@ -56,14 +57,16 @@ class FlavorCommand(click.Command):
 
     def _flavor(self, args: list[str]) -> str:
         if self.of_name:
-            name = next((each for each in args if not each.startswith("-")), "")
-            found = _components(self.kind).find(name) if name else None
-            return found.flavor if found else ""
+            known = {each.name: each.flavor for each in _components(self.kind).all()}
+            named = next((each for each in args if each in known), None)  # options may stand before it
+            return known.get(named or _active(self.kind), "")
         for place, each in enumerate(args):
             if each in ("--flavor", "-f"):
                 return args[place + 1] if place + 1 < len(args) else ""
             if each.startswith("--flavor="):
                 return each.partition("=")[2]
+            if each.startswith("-f") and len(each) > len("-f"):
+                return each[len("-f") :]
         return ""
 
 
@@ -126,7 +129,13 @@ def _describe(kind: Kind) -> click.Command:
     @click.argument("name", required=False, shell_complete=completing.components(kind))
     @output_option
     def describe(name: str | None, output: str) -> None:
-        _print(_row(_components(kind).get(name or _active(kind)), kind), output)
+        chosen = name or _active(kind)
+        if not chosen:
+            raise ConfigError(
+                f"the environment puts {a_title(kind)} in force that has no name",
+                hint="`zen-mlmd stack describe` shows it",
+            )
+        _print(_row(_components(kind).get(chosen), kind), output)
 
     return describe
 
@@ -134,14 +143,21 @@ def _describe(kind: Kind) -> click.Command:
 def _get(kind: Kind) -> click.Command:
     @click.command("get", help=f"Print the name of the active stack's {title(kind)}.")
     def get() -> None:
-        click.echo(_active(kind))
+        name = _active(kind)
+        if not name:  # a URL, of which the password is not shown, or a path
+            from zen_mlmd.stack import ActiveStack
+
+            config: Any = ActiveStack().resolve(kind).config
+            name = config.location if kind == "metadata_store" else config.root
+        click.echo(safe(name))
 
     return get
 
 
 def _update(kind: Kind) -> click.Command:
     @click.pass_context
-    def update(ctx: click.Context, /, name: str, **fields: Any) -> None:
+    def update(ctx: click.Context, /, name: str | None, **fields: Any) -> None:
+        name = name or _active(kind)
         given = _given(ctx, fields)
         if not given:
             raise click.UsageError("nothing was given to change; `update NAME --help` lists the settings")
@@ -150,11 +166,11 @@ def _update(kind: Kind) -> click.Command:
 
     return FlavorCommand(
         "update",
-        params=[click.Argument(["name"], shell_complete=completing.components(kind))],
+        params=[click.Argument(["name"], required=False, shell_complete=completing.components(kind))],
         callback=update,
         kind=kind,
         of_name=True,
-        help=f"Change settings of {a_title(kind)}.",
+        help=f"Change settings of {a_title(kind)}, by default that of the active stack.",
     )
 
 
@@ -236,9 +252,16 @@ def _row(component: Component, kind: Kind) -> dict[str, Any]:
         "name": component.name,
         "flavor": component.flavor,
         "active": component.name == _active(kind),
-        "settings": dict(component.fields),
+        "settings": _shown(component),
         "scope": component.scope or "built in",
     }
+
+
+def _shown(component: Component) -> dict[str, Any]:
+    from zen_mlmd.stack.named import shown_fields
+    from zen_mlmd.stack.settings import Settings
+
+    return shown_fields(component, Settings().custom_flavors())
 
 
 def _print(facts: Mapping[str, Any], output: str) -> None:
@@ -251,7 +274,7 @@ def _print(facts: Mapping[str, Any], output: str) -> None:
 
 
 def _brief(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
+    return safe(", ".join(f"{key}={value}" for key, value in settings.items()))
 
 
 def _config_class(kind: Kind, flavor: str) -> ConfigClass:
@@ -311,9 +334,10 @@ def _from_file(argument: str) -> str:
         return argument
     try:
         return f"{name}{separator}{Path(value[1:]).expanduser().read_text('utf-8').rstrip()}"
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(
-            f"{value}: no such file can be read", hint="write @@ for a value that begins with @"
+    except (OSError, RuntimeError, ValueError):  # no such ~user; no UTF-8
+        raise ConfigError(  # it is not quoted: it may be a password
+            f"{name or 'a value'}: begins with @, and no such file can be read",
+            hint="write @@ for a value that begins with @",
         ) from None
 
 

@@ -62,7 +62,7 @@ def register_stack(name: str, scope: Any, active: bool, **parts: str) -> None:
     click.echo(f"stack {name!r} is registered in the {kept.scope} settings")
     if active:
         stacks.set_active(name)
-        click.echo(f"stack {name!r} is the active one")
+        click.echo(f"stack {name!r} is the active one{_but(name)}")
 
 
 @stack.command("list")
@@ -135,7 +135,7 @@ def get_stack() -> None:
 def set_stack(name: str, scope: Any) -> None:
     """Make a stack the active one: of this project if there is one, else yours."""
     _stacks().set_active(name, scope=scope)
-    click.echo(f"stack {name!r} is the active one")
+    click.echo(f"stack {name!r} is the active one{_but(name)}")
 
 
 @stack.command("update")
@@ -203,7 +203,7 @@ def import_stack(file: Path, name: str | None, scope: Any) -> None:
     """Keep a stack that was exported, with its components; tells which secrets are to be set."""
     from zen_mlmd.stack.files import SettingsFile
 
-    if not file.exists():
+    if not file.exists() or file.is_dir():
         raise ConfigError(f"{file}: no such file", hint="`zen-mlmd stack export NAME FILE` writes one")
     stacks = _stacks()
     kept = stacks.import_(SettingsFile(file).read(), name=name, scope=scope or "user")
@@ -288,7 +288,7 @@ def set_secret(name: str) -> None:
     value = (
         click.prompt("Secret", hide_input=True, confirmation_prompt=True)
         if sys.stdin.isatty()
-        else sys.stdin.read().rstrip("\r\n")
+        else _from_stdin()
     )
     Settings().secrets.set(name, value)
     click.echo(f"secret {name!r} is kept")
@@ -314,6 +314,17 @@ def delete_secret(name: str) -> None:
     click.echo(f"secret {name!r} is forgotten")
 
 
+def _from_stdin() -> str:
+    value, what = "", "standard input holds no secret"
+    try:
+        value = sys.stdin.buffer.read().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        what = "the secret is no UTF-8"
+    if not value:
+        raise ConfigError(what, hint="pipe the secret in: zen-mlmd secret set NAME < FILE")
+    return value
+
+
 def _stacks() -> Stacks:
     from zen_mlmd.stack.settings import Settings
     from zen_mlmd.stack.stacks import Stacks
@@ -326,6 +337,15 @@ def _active_name() -> str:
     from zen_mlmd.stack.stacks import active_name
 
     return active_name(Settings())[0]
+
+
+def _but(name: str) -> str:
+    """Return what else is in force here, where something stronger says so."""
+    from zen_mlmd.stack.settings import Settings
+    from zen_mlmd.stack.stacks import active_name
+
+    active, source = active_name(Settings())
+    return "" if active == name else f" there; here {active!r} is in force ({source})"
 
 
 def _parts(given: dict[str, str]) -> dict[Kind, str]:

@@ -31,6 +31,8 @@ ENTRY_POINTS: Final = "zen_mlmd.metadata_store_flavors"
 
 _BUILT_IN = frozenset(FLAVORS)
 _SCHEMES = {scheme: config for config in FLAVORS.values() for scheme in config.schemes}
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_TAKEN: Final = ("name", "flavor", "url", "scope", "project", "help")
 _PASSWORD = re.compile(r":.*@", re.DOTALL)
 _EXAMPLES = (
     "sqlite:///metadata.db, mysql://user@host/metadb, postgresql://user@host/metadb, kubeflow://host:8080,"
@@ -98,8 +100,22 @@ def load_flavor(source: str) -> type[StoreConfig]:
     ]
     if missing:
         raise ConfigError(f"{source} lacks {', '.join(missing)}", hint="a flavor defines them all")
+    _check(found, source)
     _add(found, source)
     return found
+
+
+def _check(config: type[StoreConfig], source: str) -> None:
+    """Refuse what would make a flavor's URLs or options unusable."""
+    faults = [f"scheme {each!r}" for each in config.schemes if not _SCHEME.fullmatch(str(each))]
+    if isinstance(config.schemes, str):
+        faults = ["schemes: write a tuple, ('name',)"]
+    faults += [f"setting {each!r}, which a command has" for each in _TAKEN if each in config.model_fields]
+    if faults:
+        raise ConfigError(
+            f"{source}: {faults[0]}",
+            hint=f"schemes are lower-case letters, digits, + . -; settings are not named {', '.join(_TAKEN)}",
+        )
 
 
 @functools.cache

@@ -13,6 +13,8 @@ ZEN_MLMD_<COMPONENT>_<FIELD>        a setting: ZEN_MLMD_STORE_PASSWORD, ZEN_MLMD
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ from zen_mlmd.stack.components import (
 from zen_mlmd.stack.named import Component, Components
 from zen_mlmd.stack.secrets import MASK, is_reference
 from zen_mlmd.stack.settings import DEFAULT, Settings, user_data
-from zen_mlmd.stack.stacks import VARIABLES, Stacks, active_name
+from zen_mlmd.stack.stacks import VARIABLES, Stacks, active_name, component_in_force
 from zen_mlmd.stack.words import KINDS, Kind, title
 
 
@@ -81,6 +83,7 @@ class ActiveStack:
 
     def __init__(self, settings: Settings | None = None, name: str | None = None) -> None:
         self.settings = settings or Settings()
+        self._is_given = bool(name)
         self.name, self.source = (name, "argument") if name else active_name(self.settings)
         self.stack = Stacks(self.settings).get(self.name)
 
@@ -90,7 +93,8 @@ class ActiveStack:
         Raises:
             ConfigError: It, or a setting of it, is missing or wrong; or what it refers to is not there.
         """
-        return self.resolve_named(*self._in_force(kind))
+        component, source = self._in_force(kind)
+        return self._resolved(component, source, environment=not self._is_given)
 
     def resolve_named(self, component: Component, source: str = "argument") -> Resolved:
         """Return a component with what its settings refer to.
@@ -98,6 +102,15 @@ class ActiveStack:
         Raises:
             ConfigError: A setting of it is missing or wrong, or what it refers to is not there.
         """
+        return self._resolved(component, source, environment=False)
+
+    def _resolved(self, component: Component, source: str, *, environment: bool) -> Resolved:
+        """Return a component with what its settings refer to.
+
+        The environment's settings are those of the component in force without an argument:
+        `ZEN_MLMD_STORE_HOST` does not make another store, that an argument names, the same one.
+        """
+        counts = environment or component.name == component_in_force(self.settings, component.kind)
         if component.name == DEFAULT and component.kind == "metadata_store":
             user_data()
         config = flavor_named(component.kind, component.flavor, self.settings.custom_flavors())
@@ -105,8 +118,11 @@ class ActiveStack:
         values = {key: (value, kept) for key, value in component.fields.items()}
         for field in config.model_fields:
             variable = f"{VARIABLES[component.kind]}_{field.upper()}"
-            if variable in os.environ:
-                values[field] = (os.environ[variable], variable)
+            if counts and variable in os.environ:
+                text: Any = os.environ[variable]
+                if "dict" in str(config.model_fields[field].annotation):
+                    text = _mapping_of(text, variable)
+                values[field] = (text, variable)
         resolve = self.settings.secrets.resolve
         made = make_config(config, {key: resolve(each) for key, (each, _) in values.items()})
         shown = tuple(
@@ -120,7 +136,7 @@ class ActiveStack:
         variable = VARIABLES[kind]
         given = os.environ.get(variable)
         components = Components(self.settings, kind)
-        if not given:
+        if self._is_given or not given:
             return components.get(self.stack.component(kind)), f"stack {self.name!r}"
         component = components.find(given) if is_name(given) else None
         return component or _of_text(kind, given), variable
@@ -211,6 +227,14 @@ def _of_text(kind: Kind, text: str) -> Component:
     raise ConfigError(
         f"there is no {title(kind)} of the name in {VARIABLES[kind]}", hint="register it, or unset it"
     )
+
+
+def _mapping_of(text: str, variable: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    raise ConfigError(f"{variable} holds no JSON object", hint='{"x-user": "me"}, say')
 
 
 def _shown(config: ConfigClass, field: str, value: Any, made: AnyConfig) -> str:

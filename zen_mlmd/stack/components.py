@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from zen_mlmd.errors import ConfigError
 from zen_mlmd.flavors import FLAVORS, StoreConfig, installed_flavors, load_flavor
-from zen_mlmd.stack.secrets import is_reference
+from zen_mlmd.stack.secrets import is_reference, refuse_misspelled
 from zen_mlmd.stack.words import Kind, did_you_mean, title
 
 
@@ -46,7 +46,7 @@ class LocalArtifactStore(ComponentConfig):
     @property
     def root(self) -> str:
         """Where payloads are kept."""
-        return str(Path(self.path).expanduser().absolute())
+        return os.path.abspath(os.path.expanduser(self.path))  # noqa: PTH100, PTH111 - ~nobody stays
 
 
 class RemoteArtifactStore(ComponentConfig):
@@ -136,24 +136,38 @@ def make_config(config: ConfigClass, fields: Mapping[str, Any]) -> AnyConfig:
     Raises:
         ConfigError: One is missing, unknown or wrong; the message names it and no value.
     """
-    unknown = sorted(fields.keys() - config.model_fields.keys())
+    unknown = sorted(str(each) for each in fields.keys() - config.model_fields.keys())
     if unknown:
         raise ConfigError(
             f"a {config.flavor} component has no setting {unknown[0]!r}",
             hint=did_you_mean(unknown[0], config.model_fields),
         )
-    try:
-        return config(**fields)  # type: ignore[return-value]
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or config.flavor}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
-        )
+    made, faults = _tried(config, fields)
+    if made is not None:
+        return made
     # Out here, lest it keep pydantic's error, which has the values, as its context.
-    raise ConfigError(
-        f"not a {config.flavor} component: {faults}",
+    raise _faulty(config, faults)
+
+
+def _faulty(config: ConfigClass, faults: Iterable[tuple[str, str]]) -> ConfigError:
+    return ConfigError(
+        f"not a {config.flavor} component: {'; '.join(text for _, text in faults)}",
         hint=f"its settings are: {', '.join(config.model_fields)}",
     )
+
+
+def _tried(config: ConfigClass, fields: Mapping[str, Any]) -> tuple[AnyConfig | None, list[tuple[str, str]]]:
+    """Return a component's settings; or None, and each fault with the setting that it is of."""
+    try:
+        return config(**fields), []  # type: ignore[return-value]
+    except ValidationError as error:
+        return None, [
+            (
+                str(fault["loc"][0]) if fault["loc"] else "",
+                f"{'.'.join(str(part) for part in fault['loc']) or config.flavor}: {fault['msg']}",
+            )
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
 
 
 def checked_fields(config: ConfigClass, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,12 +178,27 @@ def checked_fields(config: ConfigClass, fields: Mapping[str, Any]) -> dict[str, 
     Raises:
         ConfigError: One is missing, unknown or wrong; the message names it and no value.
     """
-    made = make_config(
-        config,
-        {key: _stand_in(config, key) if is_reference(value) else value for key, value in fields.items()},
-    )
+    if fields.keys() - config.model_fields.keys():
+        make_config(config, fields)  # says which is unknown
+    for key, value in fields.items():
+        refuse_misspelled(key, value)
+    elsewhere = {key for key, value in fields.items() if is_reference(value)}
+    tried = {key: _stand_in(config, key) if key in elsewhere else value for key, value in fields.items()}
+    made, faults = _tried(config, tried)
+    faults = [each for each in faults if each[0] not in elsewhere]
+    if faults:
+        raise _faulty(config, faults)
+    if made is None:  # only a stand-in does not fit (a URL, a quantity): what is there is checked when used
+        made, _ = _tried(config, {key: value for key, value in fields.items() if key not in elsewhere})
+    dumped = fields if made is None else made.model_dump(mode="json", warnings=False)
+    for key in fields.keys() - elsewhere:
+        if isinstance(getattr(made, key, None), BaseModel):  # a secret in it would not be put aside
+            raise ConfigError(
+                f"{config.flavor}: {key} holds settings of its own, which cannot be kept",
+                hint="make each of them a setting of the flavor",
+            )
     return {
-        key: value if is_reference(value) or is_secret(config, key) else getattr(made, key)
+        key: value if key in elsewhere or is_secret(config, key) else dumped[key]
         for key, value in fields.items()
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from zen_mlmd.errors import ConfigError, LockTimeoutError
 
 _WAIT_S: Final = 60.0
 """How long a change waits for those of other processes; one takes some milliseconds."""
+
+
+_PRIVATE: Final = 0o600
 
 
 class SettingsFile:
@@ -31,7 +35,7 @@ class SettingsFile:
         self.path = path
         self._header = header
         self._mode = mode
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_WAIT_S, mode=0o600)
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_WAIT_S, mode=self._lock_mode())
 
     def read(self) -> dict[str, Any]:
         """Return what it holds; an empty mapping if it is not there.
@@ -102,20 +106,39 @@ class SettingsFile:
         )
 
     def _write(self, content: dict[str, Any]) -> None:
-        text = self._header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+        # In Unicode PyYAML writes a next-line character (U+0085) that it reads as another.
+        style: dict[str, Any] = {"sort_keys": False, "allow_unicode": self._mode != _PRIVATE, "width": 100}
+        text = self._header + yaml.safe_dump(content, **style)
+        # A link to a file elsewhere (in a repository of dotfiles, on another disk) stays one.
+        target = self.path.resolve()
         # mkstemp gives 0600, and what is put in the file's place keeps that if it is to be so.
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(self._mode)
-            # A link to a file elsewhere (in a repository of dotfiles) stays one.
-            Path(name).replace(self.path.resolve())
+            Path(name).chmod(self._mode_of(target))
+            Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+    def _lock_mode(self) -> int:
+        """Return permissions of the lock: who may write in the folder of a project may take it."""
+        try:
+            writers = stat.S_IMODE(self.path.parent.stat().st_mode) & 0o022
+        except OSError:
+            writers = 0
+        return 0o600 if self._mode == _PRIVATE else 0o600 | writers | writers << 1
+
+    def _mode_of(self, target: Path) -> int:
+        """Return the permissions to write with: those the file has, but none for others beside a secret."""
+        try:
+            found = stat.S_IMODE(target.stat().st_mode)
+        except FileNotFoundError:
+            return self._mode
+        return found & self._mode if self._mode == _PRIVATE else found
 
 
 def _parsed(text: str) -> tuple[dict[str, Any], int, str]:

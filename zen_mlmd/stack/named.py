@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import platformdirs
 
 from zen_mlmd.errors import ConfigError
-from zen_mlmd.stack.secrets import is_reference, reference
+from zen_mlmd.stack.secrets import MASK, is_reference, reference, secret_named
 from zen_mlmd.stack.settings import DEFAULT, Scope, Settings, checked_name, text_of
 from zen_mlmd.stack.words import Kind, a_title, did_you_mean, title
 
 if TYPE_CHECKING:
     from zen_mlmd.stack.components import ConfigClass
+
+
+BUILT_IN: Final = frozenset({"sqlite", "mysql", "postgresql", "kubeflow", "kubernetes", "local", "remote"})
+SECRET_FIELDS: Final = frozenset({"password", "key", "token", "metadata"})
+"""Of the flavors that are built in; a test compares both with the classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,9 @@ class Components:
                         hint=did_you_mean(key, old.fields),
                     )
             kept = {key: value for key, value in {**old.fields, **fields}.items() if value is not None}
-            return self._keep(name, old.flavor, kept, scope)
+            made = self._keep(name, old.flavor, kept, scope, old)
+            self._settings.secrets.forget(self._owned(old) - self._owned(made))
+            return made
 
     def rename(self, name: str, new: str) -> None:
         """Give a component another name, also in the stacks that have it.
@@ -119,12 +129,14 @@ class Components:
             self._refuse_known(new)
             old = self.get(name)
             # Its secrets go along: whoever takes the old name then has none of them.
-            fields = {key: self._in_clear(value) for key, value in old.fields.items()}
+            fields = self._in_clear(old)
             self._keep(new, old.flavor, fields, scope)
             with settings.file(scope).changing() as content:
                 settings.section_of(content, self._section).pop(name)
-            settings.secrets.forget(self._secret(name, ""))
+            settings.secrets.forget(self._owned(old))
         for each in settings.files:
+            if name in settings.section(each, self._section):
+                continue  # its stacks mean that file's own of the name
             if any(kept.get(self._kind) == name for kept in settings.section(each, "stacks").values()):
                 with settings.file(each).changing() as content:
                     for kept in settings.section_of(content, "stacks").values():
@@ -138,7 +150,7 @@ class Components:
             ConfigError: There is none, or one of the new name.
         """
         old = self.get(name)
-        fields = {key: self._in_clear(value) for key, value in old.fields.items()}
+        fields = self._in_clear(old)
         target = Components(to or self._settings, self._kind)
         return target.register(new, old.flavor, fields, scope=old.scope or "user")
 
@@ -158,8 +170,9 @@ class Components:
                 hint=f"`zen-mlmd stack delete {users[0]}`, or give it another with `stack update`",
             )
         with self._settings.file(scope).changing() as content:
+            owned = self._owned(self.get(name))
             self._settings.section_of(content, self._section).pop(name, None)
-        self._settings.secrets.forget(self._secret(name, ""))
+        self._settings.secrets.forget(owned)
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -195,43 +208,87 @@ class Components:
             )
         return scope
 
-    def _keep(self, name: str, flavor: str, fields: Mapping[str, Any], scope: Scope) -> Component:
+    def _keep(
+        self, name: str, flavor: str, fields: Mapping[str, Any], scope: Scope, old: Component | None = None
+    ) -> Component:
         from zen_mlmd.stack.components import checked_fields, flavor_named
 
         config = flavor_named(self._kind, flavor, self._settings.custom_flavors())
         checked = checked_fields(config, fields)
-        kept = {key: self._put_aside(name, config, key, value) for key, value in checked.items()}
+        place = self._place(name, scope, old)
+        kept = {key: self._put_aside(place, config, key, value) for key, value in checked.items()}
         with self._settings.file(scope).changing() as content:
             self._settings.section_of(content, self._section)[name] = {"flavor": flavor, **kept}
         return Component(self._kind, name, flavor, kept, scope)
 
-    def _put_aside(self, name: str, config: ConfigClass, key: str, value: Any) -> Any:
+    def _put_aside(self, place: str, config: ConfigClass, key: str, value: Any) -> Any:
         """Return what the settings hold of a value: of a secret that is given in clear, where it is."""
         from zen_mlmd.stack.components import is_secret
 
         if not is_secret(config, key):
             return value
         if isinstance(value, Mapping):
-            return {
-                part: self._aside(self._secret(name, f"{key}/{part}"), each) for part, each in value.items()
-            }
-        return self._aside(self._secret(name, key), value)
+            return {part: self._aside(f"{place}{key}/{part}", each) for part, each in value.items()}
+        return self._aside(f"{place}{key}", value)
 
     def _aside(self, secret: str, value: Any) -> str:
         if is_reference(value):
             return str(value)
-        self._settings.secrets.set(secret, str(value))
+        clear = getattr(value, "get_secret_value", lambda: value)()  # of a pydantic.SecretStr
+        self._settings.secrets.set(secret, str(clear))
         return reference(secret)
 
-    def _secret(self, name: str, field: str) -> str:
-        return f"{self._settings.profile}/{self._kind}/{name}/{field}"
+    def _place(self, name: str, scope: Scope, old: Component | None) -> str:
+        """Return what the names of a component's own secrets begin with.
 
-    def _in_clear(self, value: Any) -> Any:
-        """Return a value to be kept again: a secret of a component's own in clear, what else as it is."""
-        if isinstance(value, Mapping):
-            return {key: self._in_clear(each) for key, each in value.items()}
-        is_own = is_reference(value) and value.startswith(reference(f"{self._settings.profile}/")[:-1])
-        return self._settings.secrets.resolve(value) if is_own else value
+        All projects of a user, and the user, have one file of secrets: another project's `prod` is another.
+        """
+        tail = f"{self._settings.profile}/{self._kind}/{name}/"
+        if scope == "user":
+            return tail
+        for each in self._owned(old) if old else ():
+            return each[: each.index(tail)] + tail
+        return f"project-{token_hex(4)}/{tail}"
+
+    def _owned(self, component: Component) -> set[str]:
+        """Return the names of the secrets that were put aside for a component."""
+        tail = re.escape(f"{self._settings.profile}/{self._kind}/{component.name}/")
+        mine = re.compile(("" if component.scope == "user" else "project-[0-9a-f]{8}/") + tail)
+        values = chain.from_iterable(
+            each.values() if isinstance(each, Mapping) else [each] for each in component.fields.values()
+        )
+        return {name for name in map(secret_named, values) if mine.match(name)}
+
+    def _in_clear(self, component: Component) -> dict[str, Any]:
+        """Return settings to be kept again: a secret of the component's own in clear, what else as it is."""
+        secrets, owned = self._settings.secrets, self._owned(component)
+
+        def clear(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {key: clear(each) for key, each in value.items()}
+            return secrets.get(secret_named(value)) if secret_named(value) in owned else value
+
+        return {key: clear(value) for key, value in component.fields.items()}
+
+
+def shown_fields(component: Component, registered: Iterable[str]) -> dict[str, Any]:
+    """Return settings as they may be shown: a secret that a person wrote into the file in clear is masked.
+
+    Only where one of them may be a secret is the flavor imported.
+    """
+    fields = dict(component.fields)
+    if component.flavor in BUILT_IN and not fields.keys() & SECRET_FIELDS:
+        return fields
+    from zen_mlmd.stack.components import flavors, is_secret
+
+    config = flavors(component.kind, registered).get(component.flavor)
+    for key, value in fields.items():
+        secret = config is None or key not in config.model_fields or is_secret(config, key)
+        if secret and isinstance(value, Mapping):
+            fields[key] = {part: each if is_reference(each) else MASK for part, each in value.items()}
+        elif secret and not is_reference(value):
+            fields[key] = MASK
+    return fields
 
 
 def _builtin(kind: Kind) -> Component:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from zen_mlmd.stack.files import SettingsFile
 from zen_mlmd.stack.words import did_you_mean
 
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>env|file|keyring|secret):(?P<name>[^{}]+)\}")
+_ALMOST: Final = re.compile(r"\$\{[A-Za-z]*:[^{}]*\}")
 _HEADER: Final = "# Secrets of zen_mlmd. Keep this file to yourself; `zen-mlmd secret` changes it.\n"
 MASK: Final = "***"
 
@@ -65,11 +66,12 @@ class Secrets:
                 raise _no_secret(name, kept)
             del kept[name]
 
-    def forget(self, prefix: str) -> None:
-        """Forget all secrets whose names begin so, be there any or not."""
-        if any(name.startswith(prefix) for name in self._file.read()):
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget secrets, be they there or not."""
+        gone = set(names)
+        if gone & self._file.read().keys():
             with self._file.changing() as kept:
-                for name in [each for each in kept if each.startswith(prefix)]:
+                for name in gone & kept.keys():
                     del kept[name]
 
     def resolve(self, value: Any) -> Any:
@@ -96,12 +98,38 @@ class Secrets:
         kept = self._file.read()
         if name not in kept:
             raise _no_secret(name, kept)
+        if not isinstance(kept[name], str):  # 0123, yes, null: YAML reads them as something else
+            raise ConfigError(
+                f"{self.path}: the secret {name!r} is no text",
+                hint="write it in quotes; the file was left as it is",
+            )
         return str(kept[name])
 
 
 def is_reference(value: object) -> bool:
     """Tell whether a setting refers to a value elsewhere."""
     return isinstance(value, str) and _REFERENCE.fullmatch(value) is not None
+
+
+def secret_named(value: object) -> str:
+    """Return the name of the secret of this file that a setting refers to; empty if it refers to none."""
+    found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return found["name"] if found is not None and found["kind"] == "secret" else ""
+
+
+def refuse_misspelled(field: str, value: object) -> None:
+    """Refuse what looks like a reference and is none, lest `${ENV:NAME}` be taken for a password.
+
+    Raises:
+        ConfigError: A value, or one of a mapping's, does.
+    """
+    for each in value.values() if isinstance(value, Mapping) else [value]:
+        if isinstance(each, str) and _ALMOST.search(each) and not is_reference(each):
+            raise ConfigError(
+                f"{field}: this looks like a reference, and is none",
+                hint="one is the whole value: ${env:NAME}, ${file:PATH}, ${keyring:SERVICE/USER} or"
+                " ${secret:NAME}; `zen-mlmd secret set` keeps a secret that looks so",
+            )
 
 
 def reference(name: str) -> str:
@@ -122,8 +150,8 @@ def _of_file(name: str) -> str:
     try:
         # A file that a person or a Kubernetes Secret wrote ends in a line's end that is none of it.
         return Path(name).expanduser().read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+    except (OSError, RuntimeError, ValueError) as error:  # no such ~user; no UTF-8, or a NUL in its name
+        reason = error.strerror if isinstance(error, OSError) else "no such user, or no UTF-8"
         raise ConfigError(
             f"${{file:{name}}}: cannot be read: {reason}", hint="see that it is there and you may read it"
         ) from None
@@ -135,7 +163,13 @@ def _of_keyring(name: str) -> str:
     except ImportError:
         raise MissingExtraError("keyring is not installed", hint="pip install 'zen-mlmd[keyring]'") from None
     service, _, user = name.rpartition("/")
-    found = keyring.get_password(service, user)
+    try:
+        found = keyring.get_password(service, user)
+    except keyring.errors.KeyringError as error:  # no backend on this machine, or it is locked
+        raise ConfigError(
+            f"${{keyring:{name}}}: the keyring cannot be read: {type(error).__name__}",
+            hint="unlock it, install a backend, or use ${env:NAME} or ${file:PATH}",
+        ) from None
     if found is None:
         raise ConfigError(
             f"${{keyring:{name}}}: the keyring has no such password", hint=f"keyring set {service} {user}"

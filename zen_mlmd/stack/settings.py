@@ -47,7 +47,7 @@ class Settings:
 
     def __init__(self, start: Path | None = None, profile: str | None = None) -> None:
         user = Path(platformdirs.user_config_dir("zen_mlmd"))
-        project = find_project(start or Path.cwd())
+        project = find_project(start or _working_directory())
         self.files: dict[Scope, SettingsFile] = {}
         if project is not None:
             self.files["project"] = SettingsFile(project / "settings.yaml", header=_HEADER)
@@ -68,7 +68,11 @@ class Settings:
 
     def profiles(self) -> list[str]:
         """Return the names of the profiles there are, sorted."""
-        names = {str(name) for scope in self.files for name in self.content(scope).get("profiles") or ()}
+        names = {
+            name
+            for scope in self.files
+            for name in _mapping(self.content(scope), "profiles", self.files[scope].path)
+        }
         return sorted({DEFAULT, self.profile, *names})
 
     def set_profile(self, name: str) -> None:
@@ -84,8 +88,7 @@ class Settings:
 
     def custom_flavors(self) -> list[str]:
         """Return `package.module.Class` of each flavor of metadata store that was registered."""
-        found = (self.content(scope).get("metadata_store_flavors") for scope in self.files)
-        return sorted({str(each) for kept in found if isinstance(kept, list) for each in kept})
+        return sorted({each for scope in self.files for each in self._flavors_in(scope)})
 
     def register_flavor(self, source: str, *, scope: Scope = "user") -> type[Any]:
         """Keep a custom flavor of metadata store.
@@ -101,8 +104,16 @@ class Settings:
 
         found = load_flavor(source)
         with self.file(scope).changing() as content:
-            known = content.get("metadata_store_flavors")
-            content["metadata_store_flavors"] = sorted({*(known if isinstance(known, list) else ()), source})
+            content["metadata_store_flavors"] = sorted({*self._flavors_in(scope), source})
+        return found
+
+    def _flavors_in(self, scope: Scope) -> list[str]:
+        found = self.content(scope).get("metadata_store_flavors") or []
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise ConfigError(
+                f"{self.files[scope].path}: 'metadata_store_flavors' is no list of package.module.Class",
+                hint="mend the file; it was left as it is",
+            )
         return found
 
     # -- the active stack ------------------------------------------------------------------------
@@ -158,7 +169,7 @@ class Settings:
         """Return the things of one sort that a file has in the profile in force, by name."""
         path = self.files[scope].path
         section = _mapping(self._profile_in(scope), name, path)
-        return {str(each): _mapping(section, each, path) for each in section}
+        return {each: _mapping(section, each, path) for each in section}
 
     def section_of(self, content: dict[str, Any], name: str) -> dict[str, Any]:
         """Return the same of a content that is being changed, made if it was not there."""
@@ -171,10 +182,17 @@ class Settings:
         return found
 
 
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory is gone", hint="cd to one that is there") from None
+
+
 def find_project(start: Path) -> Path | None:
     """Return the folder `.zen_mlmd` of the project that a folder lies in, or None."""
     for folder in (start, *start.parents):
-        if (folder / PROJECT_FOLDER).is_dir():
+        if os.path.isdir(folder / PROJECT_FOLDER):  # noqa: PTH112 - a folder that one may not enter has none
             return folder / PROJECT_FOLDER
     return None
 
@@ -245,13 +263,21 @@ def only(content: Mapping[str, Any], known: tuple[str, ...], what: str, path: Pa
 def text_of(content: Mapping[str, Any], name: str) -> str:
     """Return a text of a mapping; empty if there is none."""
     found = content.get(name)
-    return found if isinstance(found, str) else ""
+    if found is not None and not isinstance(found, str):  # 2024, yes, no: YAML reads them as something else
+        raise ConfigError(f"{name!r} in the settings is no text", hint="write it in quotes")
+    return found or ""
 
 
 def _mapping(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
     found = content.get(name) or {}
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: {name!r} holds no mapping", hint="mend the file; it was left as it is")
+    for key in found:
+        if not isinstance(key, str):  # 2024, yes, no
+            raise ConfigError(
+                f"{path}: the name {key!r} in {name!r} is no text to YAML",
+                hint="write it in quotes; the file was left as it is",
+            )
     return found
 
 

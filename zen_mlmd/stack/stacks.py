@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from zen_mlmd.errors import ConfigError
-from zen_mlmd.stack.named import Component, Components
+from zen_mlmd.stack.named import Component, Components, shown_fields
 from zen_mlmd.stack.secrets import Secrets, is_reference
 from zen_mlmd.stack.settings import DEFAULT, Scope, Settings, checked_name, only, text_of
 from zen_mlmd.stack.words import KINDS, Kind, a_title, did_you_mean, title
@@ -104,12 +104,18 @@ class Stacks:
             ConfigError: There is none, or one of the new name.
         """
         settings = self._settings
-        with settings.file(self._own(name)).changing() as content:
+        scope = self._own(name)
+        active = [
+            each
+            for each in settings.scopes_with_active(name)
+            if each == scope or name not in settings.section(each, "stacks")
+        ]
+        with settings.file(scope).changing() as content:
             self._refuse_known(new)
             section = settings.section_of(content, "stacks")
             section[new] = section.pop(self.get(name).name)
-        for scope in settings.scopes_with_active(name):
-            settings.write_active(scope, new)
+        for each in active:
+            settings.write_active(each, new)
 
     def copy(self, name: str, new: str) -> Stack:
         """Keep the components of a stack under another name."""
@@ -147,6 +153,13 @@ class Stacks:
         """Return a stack with the settings of its components, to be written to a file; it holds no secret."""
         stack = self.get(name)
         parts = {kind: Components(self._settings, kind).get(stack.component(kind)) for kind in KINDS}
+        for each in parts.values():
+            for key, value in shown_fields(each, self._settings.custom_flavors()).items():
+                if value != each.fields[key]:
+                    raise ConfigError(
+                        f"{title(each.kind)} {each.name!r} holds {key} in clear in the settings",
+                        hint=f"`update {each.name} --{key.replace('_', '-')} ...` keeps it apart",
+                    )
         return {
             _FORMAT: 1,
             "name": stack.name,
@@ -170,16 +183,24 @@ class Stacks:
         with self._settings.file(scope).locked():
             self._refuse_known(new)
             parts: dict[Kind, str] = {}
-            for kind in KINDS:
-                parts[kind] = self._import_component(kind, content.get(kind), scope)
-            return self._keep(new, parts, scope)
+            made: list[Kind] = []
+            try:
+                for kind in KINDS:
+                    parts[kind], is_new = self._import_component(kind, content.get(kind), scope)
+                    made += [kind] if is_new else []
+                return self._keep(new, parts, scope)
+            except BaseException:
+                for kind in made:
+                    Components(self._settings, kind).delete(parts[kind])
+                raise
 
     def missing_secrets(self, stack: Stack) -> list[str]:
         """Return the names of the secrets that a stack's components refer to and that are not here."""
         components = [Components(self._settings, kind).get(stack.component(kind)) for kind in KINDS]
         return sorted({each for one in components for each in _secrets(one, self._settings.secrets)})
 
-    def _import_component(self, kind: Kind, given: Any, scope: Scope) -> str:
+    def _import_component(self, kind: Kind, given: Any, scope: Scope) -> tuple[str, bool]:
+        """Keep a component; return its name, and whether it was not here before."""
         if not isinstance(given, Mapping):
             raise ConfigError(
                 f"the exported stack has no {title(kind)}", hint="`zen-mlmd stack export` writes one"
@@ -194,7 +215,7 @@ class Stacks:
             raise ConfigError(
                 f"there is another {title(kind)} named {name!r} here", hint=f"rename it first: {name} NEW"
             )
-        return name
+        return name, same is None
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -225,9 +246,14 @@ def active_name(settings: Settings) -> tuple[str, str]:
 
 
 def component_in_force(settings: Settings, kind: Kind) -> str:
-    """Return the name of the component of a kind that is in force, or what its variable has instead."""
+    """Return the name of the component of a kind that is in force; empty if a variable has a URL or a path.
+
+    Such a URL may hold a password.
+    """
     given = os.environ.get(VARIABLES[kind])
-    return given or Stacks(settings).get(active_name(settings)[0]).component(kind)
+    if given:
+        return given if Components(settings, kind).find(given) else ""
+    return Stacks(settings).get(active_name(settings)[0]).component(kind)
 
 
 def _secrets(component: Component, secrets: Secrets) -> list[str]:
