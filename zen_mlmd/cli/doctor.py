@@ -82,7 +82,7 @@ def doctor(
         if fix and to_mend:
             _print_table(config.location, found, err=output != "table")
             ask(f"Is there a backup? Writers may wait meanwhile. Mend {len(to_mend)}?", yes=yes)
-            _mend(config, end_runs=end_runs, stale_after=stale_after)
+            _mend(config, {each.code for each in to_mend}, stale_after=stale_after)
             kept = [each for each in found if each.code.startswith("payload-")]  # read once, and not mended
             found = _examined(config, [*environment, *kept], **{**wish, "payloads": False})
     if output == "table":
@@ -112,10 +112,13 @@ def _examined(config: StoreConfig, environment: Sequence[Finding], **wish: Any) 
     return in_order([*environment, *examine(config, **wish, progress=note)])
 
 
-def _mend(config: StoreConfig, *, end_runs: bool, stale_after: timedelta) -> None:
+def _mend(config: StoreConfig, codes: set[str], *, stale_after: timedelta) -> None:
+    """Mend what was listed, and no rows or runs that were not."""
     from zen_mlmd.doctor.mending import mend
+    from zen_mlmd.service.sql.orphans import CODES
 
-    mend(config, note, end_runs=end_runs, stale_after=stale_after)
+    listed = bool(codes & set(_OF_RUNS))
+    mend(config, note, rows=bool(codes & CODES), end_runs=listed, stale_after=stale_after)
 
 
 def _print_table(location: str, found: Sequence[Finding], *, err: bool = False) -> None:

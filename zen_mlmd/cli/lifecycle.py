@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,7 +40,8 @@ def up(name: str | None, output: str) -> int:
     from zen_mlmd.flavors import lifecycle
 
     name, config = _chosen(name)
-    return _shown(lifecycle.up(config, name, _told), output)
+    with _ended_like_ctrl_c():
+        return _shown(lifecycle.up(config, name, _told), output)
 
 
 @click.command()
@@ -111,7 +116,8 @@ def stack_up(name: str | None, output: str) -> int:
 
     store, config = _store_of(name)
     if lifecycle.is_brought_up(config):
-        return _shown(lifecycle.up(config, store, _told), output)
+        with _ended_like_ctrl_c():
+            return _shown(lifecycle.up(config, store, _told), output)
     return _shown(lifecycle.status(config, store), output)
 
 
@@ -126,6 +132,23 @@ def stack_down(name: str | None) -> None:
         click.echo(safe(f"{(found := lifecycle.down(config, store, _told)).what}: {found.state}"))
     else:
         click.echo(safe(f"{config.flavor} store {config.location}: nothing of it was brought up"))
+
+
+@contextlib.contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Take back what was made also where `timeout`, a CI or a closed terminal ends us."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [signal.SIGTERM, signal.SIGHUP] if is_main else []
+    before = {each: signal.signal(each, stop) for each in numbers if signal.getsignal(each) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _told(text: str) -> None:

@@ -102,10 +102,19 @@ class Objects:
         return any(not self._is_there(found["kind"], found["metadata"]) for _ in polls(until))
 
     def log(
-        self, pod: str, *, tail: int | None = None, previous: bool = False, timestamps: bool = False
+        self,
+        pod: str,
+        container: str,
+        *,
+        tail: int | None = None,
+        previous: bool = False,
+        timestamps: bool = False,
     ) -> str:
-        """Return what a pod's container has written, or its predecessor; with times if asked."""
-        arguments: dict[str, Any] = {"previous": previous, "timestamps": timestamps}
+        """Return what a container of a pod has written, or its predecessor; with times if asked.
+
+        A pod may have more than ours: service meshes put one of theirs into each.
+        """
+        arguments: dict[str, Any] = {"container": container, "previous": previous, "timestamps": timestamps}
         if tail is not None:
             arguments["tail_lines"] = tail
         with asking(self.cluster, "get", "pods/log", pod, self.namespace):

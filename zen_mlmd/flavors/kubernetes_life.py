@@ -15,7 +15,7 @@ from zen_mlmd.cluster.objects import Object, Objects, polls
 from zen_mlmd.cluster.standing import Standing, Target, Wish
 from zen_mlmd.errors import ClusterObjectError, DeploymentError, ForwardError, ZenMlmdError
 from zen_mlmd.flavors.kubernetes_deploy import Progress, deploy, passwords_in
-from zen_mlmd.flavors.kubernetes_objects import PORT, Workload, is_ours
+from zen_mlmd.flavors.kubernetes_objects import CONTAINER, PORT, Workload, is_ours
 from zen_mlmd.flavors.kubernetes_reasons import blotted, is_ready, trouble_of
 from zen_mlmd.flavors.kubernetes_remove import TAKE_BACK_S, remove
 from zen_mlmd.flavors.lifecycle import Status, asked
@@ -153,7 +153,7 @@ def logs(config: KubernetesConfig, *, tail: int | None, follow: bool) -> Iterato
     pod = place.workload.pod
     if not follow:
         try:
-            text = place.objects.log(pod, tail=tail)
+            text = place.objects.log(pod, CONTAINER, tail=tail)
         except ClusterObjectError as error:
             if error.status != NOT_FOUND:
                 raise
@@ -166,7 +166,7 @@ def logs(config: KubernetesConfig, *, tail: int | None, follow: bool) -> Iterato
         return
     seen, count = "", tail
     while True:
-        for line in place.objects.log(pod, tail=count, timestamps=True).splitlines():
+        for line in place.objects.log(pod, CONTAINER, tail=count, timestamps=True).splitlines():
             when, _, text = line.partition(" ")
             if when > seen:
                 seen = when
@@ -200,12 +200,14 @@ def _forward(config: KubernetesConfig, place: Place, name: str, progress: Progre
     if place.cluster.inside:
         yield
         return
-    stood = place.forwarded() is not None
+    before, standing = place.forwarded(), None
     try:
-        forward.up(Wish(place.target, config.local_port, config.request_timeout_s, owner=name), progress)
+        standing = forward.up(
+            Wish(place.target, config.local_port, config.request_timeout_s, owner=name), progress
+        )
         yield
     except BaseException:
-        if not stood:
+        if before is None or (standing is not None and standing.pid != before.pid):
             forward.down(place.target)
         raise
 

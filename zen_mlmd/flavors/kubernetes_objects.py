@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 Object: TypeAlias = dict[str, Any]
 
 PORT: Final = 3306
+CONTAINER: Final = "mysql"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 INSTANCE: Final = "app.kubernetes.io/instance"
 US: Final = "zen-mlmd"
@@ -208,7 +209,7 @@ def _stateful_set(workload: Workload) -> Object:
 
 def _container(workload: Workload) -> Object:
     return {
-        "name": "mysql",
+        "name": CONTAINER,
         "image": workload.image,
         # The collation in which MLMD's names differ by case and by blanks, and room for its long strings.
         "args": [
@@ -226,8 +227,9 @@ def _container(workload: Workload) -> Object:
         "ports": [{"name": "mysql", "containerPort": PORT, "protocol": "TCP"}],
         "resources": _resources(workload),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        # The first start makes the data, which takes minutes on slow disks.
-        "startupProbe": _probe(periodSeconds=5, failureThreshold=120),
+        # The first start makes the data, a later one may have to recover or upgrade them. Killed halfway they
+        # are lost, so it is `ready_timeout_s` that ends the waiting, and not this: a day.
+        "startupProbe": _probe(periodSeconds=5, failureThreshold=17280),
         "readinessProbe": _probe(periodSeconds=5, failureThreshold=3),
         "livenessProbe": _probe(periodSeconds=15, failureThreshold=6),
         # A subfolder: a disk of its own has lost+found in it, and MySQL makes its data in empty folders only.

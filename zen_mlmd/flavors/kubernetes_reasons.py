@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from zen_mlmd.cluster.objects import Object, Objects
 from zen_mlmd.errors import ConnectionFailedError
-from zen_mlmd.flavors.kubernetes_objects import Workload
+from zen_mlmd.flavors.kubernetes_objects import CONTAINER, Workload
 
 _LOG_LINES: Final = 5
 _LONGEST: Final = 600
@@ -159,7 +159,7 @@ def _warnings(objects: Objects, about: Object) -> list[Object]:
 def _log_end(objects: Objects, pod: str, secrets: Collection[str], *, previous: bool = False) -> str:
     """Return the last lines of a container's log, as the end of a sentence; nothing if there are none."""
     try:
-        text = objects.log(pod, tail=_LOG_LINES, previous=previous)
+        text = objects.log(pod, CONTAINER, tail=_LOG_LINES, previous=previous)
     except ConnectionFailedError:
         return ""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]

@@ -36,16 +36,17 @@ def examine(connection: Connection, location: str, thresholds: Thresholds, *, qu
     return found
 
 
-def mend_all(connection: Connection, location: str, progress: Progress) -> int:
+def mend_all(connection: Connection, location: str, progress: Progress, *, rows: bool = True) -> int:
     """Mend the catalog, then the rows; return how many findings that were.
 
     Args:
         connection: Outside a transaction; it is left so.
         location: What messages call the database.
         progress: Told what is done.
+        rows: Delete rows without owners.
     """
     done = mend.mend(connection, location, lambda each: progress(f"{each.remedy} ..."))
-    if any(each.code in BARRING for each in mend.examine(connection)):
+    if not rows or any(each.code in BARRING for each in mend.examine(connection)):
         return done
     schema = learn(connection, location)
     found = [each for each in orphans.examine(connection, schema) if each.mendable]

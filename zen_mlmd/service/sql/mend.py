@@ -27,6 +27,7 @@ OFFERED: Final = {
 
 _NARROW: Final = "larger values are refused"
 _FOLDS: Final = "names that differ by case are one to it"
+_WITHOUT_TRANSACTIONS: Final = ("myisam", "aria", "memory", "csv", "archive")
 _MYSQL_WIDER: Final = {"text": "LONGTEXT", "mediumtext": "LONGTEXT", "mediumblob": "LONGBLOB"}
 _POSTGRESQL_LONG: Final = tuple(
     name for name, (_, columns) in ddl.INDEXES.items() if columns[-1] in ("uri", "string_value")
@@ -113,7 +114,7 @@ def _mysql(connection: Connection, schema: Schema, _: Sequence[Index]) -> Iterat
     kept = {table: (engine, row_format) for table, engine, row_format in connection.execute(facts)}
     for table in COLUMNS:
         engine, row_format = kept.get(table.lower(), ("innodb", ""))
-        if engine != "innodb":
+        if engine in _WITHOUT_TRANSACTIONS:
             yield Finding(
                 "engine",
                 f"{engine} keeps it: a write that fails in the middle stays half done",
