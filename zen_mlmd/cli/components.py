@@ -57,7 +57,7 @@ class FlavorCommand(click.Command):
 
     def _flavor(self, args: list[str]) -> str:
         if self.of_name:
-            known = {each.name: each.flavor for each in _components(self.kind).all()}
+            known: dict[str, str] = {each.name: each.flavor for each in _components(self.kind).all()}
             named = next((each for each in args if each in known), None)  # options may stand before it
             return known.get(named or _active(self.kind), "")
         for place, each in enumerate(args):
