@@ -15,7 +15,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.10", "3.11"]
 PARALLEL = ["-n", "4"]
 """More than there are cores: many tests wait for a server or another process."""
-ON_EACH_PYTHON = ["cache", "contract", "pipelines", "reading_views", "recording", "stacks"]
+ON_EACH_PYTHON = ["cache", "pipelines", "recording"]
 TESTS = nox.project.dependency_groups(PROJECT, "test")
 TYPES = nox.project.dependency_groups(PROJECT, "types")
 
@@ -49,12 +49,19 @@ def tests(session: nox.Session) -> None:
     """The test suite: on the newest Python all of it."""
     session.install("-e", ".", *TESTS)
     if session.python == PYTHONS[-1] or not shutil.which(f"python{PYTHONS[-1]}"):
-        session.run("pytest", *PARALLEL, "--durations=30", *session.posargs)
+        session.run("pytest", *PARALLEL, "-m", "not exhaustive", "--durations=30", *session.posargs)
     else:
         # What could differ between Pythons is ours: neither databases, servers nor what other writers wrote.
         wanted = ["tests/unit", *(f"tests/integration/test_{each}.py" for each in ON_EACH_PYTHON)]
-        without = ["-m", "not slow and not mysql and not postgresql"]
+        without = ["-m", "not slow and not exhaustive and not mysql and not postgresql"]
         session.run("pytest", *PARALLEL, *without, *wanted, *session.posargs)
+
+
+@nox.session(python="3.11", default=False)
+def exhaustive(session: nox.Session) -> None:
+    """More variants of what the test suite shows: other databases below the same test, other seeds."""
+    session.install("-e", ".", *TESTS)
+    session.run("pytest", *PARALLEL, "-m", "exhaustive", *session.posargs)
 
 
 @nox.session(python="3.11", default=False)

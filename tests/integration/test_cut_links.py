@@ -25,7 +25,7 @@ OUR_ERRORS = {"ZM201", "ZM210"}
 
 SERVERS = (
     pytest.param("mysql", marks=pytest.mark.mysql),
-    pytest.param("postgresql", marks=pytest.mark.postgresql),
+    pytest.param("postgresql", marks=[pytest.mark.postgresql, pytest.mark.exhaustive]),
 )
 
 

@@ -24,12 +24,13 @@ METHODS = sorted(each.name for each in rpc.DESCRIPTOR.services_by_name["Metadata
 LACKING = {"GetParentContextsByContexts", "GetChildrenContextsByContexts", "GetLineageGraph"}
 
 
+@pytest.mark.exhaustive
 def test_mlmds_own_suite_passes_over_sqlite(start: StartServer, tmp_path: Path) -> None:
     assert_suite_passes(tmp_path, start(log="none").address)
 
 
 @pytest.mark.mysql
-@pytest.mark.parametrize("service", ["native", "sql"])
+@pytest.mark.parametrize("service", ["native", pytest.param("sql", marks=pytest.mark.exhaustive)])
 def test_mlmds_own_suite_passes_over_mariadb(
     start: StartServer, mysql_url: str, tmp_path: Path, service: str
 ) -> None:
@@ -51,6 +52,7 @@ def test_mlmds_own_suite_passes_on_the_sql_service_over_postgresql(
 
 @pytest.mark.mysql
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mlmds_own_suite_passes_with_two_workers(start: StartServer, mysql_url: str, tmp_path: Path) -> None:
     server = start(mysql_url, create=True, log="none", workers=2)
     assert len(set(server.worker_pids)) == 2
@@ -169,6 +171,7 @@ def test_relatives_of_many_contexts_are_told_in_one_call(start: StartServer) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_server_in_front_of_a_server_gives_the_same_answers(start: StartServer, tmp_path: Path) -> None:
     behind = start(log="none")
     front = start(f"kubeflow://{behind.address}", log="none")

@@ -34,7 +34,7 @@ from zen_mlmd.service.sql.engines import mysql_engine, postgresql_engine, sqlite
 from zen_mlmd.service.sql.learn import learn
 from zen_mlmd.service.sql.service import SqlService
 
-STEPS = int(os.environ.get("ZEN_MLMD_DIFFERENTIAL_STEPS", "500"))
+STEPS = int(os.environ.get("ZEN_MLMD_DIFFERENTIAL_STEPS", "250"))
 """Of each backend."""
 _LENGTH = 50
 
