@@ -165,3 +165,16 @@ def test_rows_in_which_sqlite_keeps_what_is_no_id_are_told_of_and_go_if_nothing_
     left = examine(config)
     assert {each.subject for each in left if each.code == "row-damaged"} == lasting
     assert not any(each.mendable for each in left)
+
+
+def test_a_quick_fix_deletes_no_rows_that_it_did_not_list(path: Path) -> None:
+    damage(
+        path,
+        "DROP INDEX idx_artifact_uri",
+        "INSERT INTO ArtifactProperty (artifact_id, name, is_custom_property, int_value) VALUES (99, 'x', 1, 1)",
+    )
+    assert main(["doctor", str(path), "--quick", "--fix", "--yes"]) == 0
+    (finding,) = examine(config_from_url(path))
+    assert finding.code == "properties-orphaned"
+    assert main(["doctor", str(path), "--fix", "--yes"]) == 0
+    assert examine(config_from_url(path)) == []
