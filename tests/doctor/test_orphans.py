@@ -171,7 +171,8 @@ def test_a_quick_fix_deletes_no_rows_that_it_did_not_list(path: Path) -> None:
     damage(
         path,
         "DROP INDEX idx_artifact_uri",
-        "INSERT INTO ArtifactProperty (artifact_id, name, is_custom_property, int_value) VALUES (99, 'x', 1, 1)",
+        "INSERT INTO ArtifactProperty (artifact_id, name, is_custom_property, int_value)"
+        " VALUES (99, 'x', 1, 1)",
     )
     assert main(["doctor", str(path), "--quick", "--fix", "--yes"]) == 0
     (finding,) = examine(config_from_url(path))
