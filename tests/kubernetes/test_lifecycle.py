@@ -34,6 +34,15 @@ def test_any_store_is_asked_how_it_is(tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["state"] == "up"
 
 
+@pytest.mark.parametrize("kind", ["artifact-store", "orchestrator"])
+def test_nothing_of_other_components_is_brought_up(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("up", "down", "status", "logs"):
+        assert main([kind, word]) == 0
+        assert "'default' (local): nothing of it is brought up" in capsys.readouterr().out
+    assert main([kind, "up", "defautl"]) == 1
+    assert "did you mean default?" in capsys.readouterr().err
+
+
 def test_a_stack_whose_store_is_a_file_is_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,8 @@ for _kind, _group in _GROUPS.items():
     add_commands(_group, _kind)
     _group.add_command(_flavor_group(_kind))
     _group.add_command(_explain(_kind))
+    for _command in () if _kind == "metadata_store" else lifecycle.of_others(_kind):
+        _group.add_command(_command)
 for _command in (migrate, lifecycle.up, lifecycle.down, lifecycle.status, lifecycle.logs):
     metadata_store.add_command(_command)
 _own: Any = metadata_store.commands["flavor"]

@@ -15,6 +15,7 @@ from zen_mlmd.cli import completing
 from zen_mlmd.cli.options import ask, output_option, yes_option
 from zen_mlmd.cli.output import note, print_data, print_facts, print_rows
 from zen_mlmd.cli.safe import safe
+from zen_mlmd.stack.words import Kind, a_title, title
 
 if TYPE_CHECKING:
     from zen_mlmd.flavors import StoreConfig
@@ -153,6 +154,29 @@ def _ended_like_ctrl_c() -> Iterator[None]:
 
 def _told(text: str) -> None:
     note(f"{text} ...")
+
+
+def of_others(kind: Kind) -> list[click.Command]:
+    """Return the same commands for a kind of component of which nothing is brought up."""
+    return [_of_other(kind, word) for word in ("up", "down", "status", "logs")]
+
+
+def _of_other(kind: Kind, word: str) -> click.Command:
+    @click.command(
+        word, help=f"Say that nothing of {a_title(kind)} is brought up, once its settings are read."
+    )
+    @click.argument("name", required=False, shell_complete=completing.components(kind))
+    def command(name: str | None) -> None:
+        from zen_mlmd.stack import ActiveStack, Components
+
+        stack = ActiveStack()
+        if name is None:
+            found = stack.resolve(kind)
+        else:
+            found = stack.resolve_named(Components(stack.settings, kind).get(name))
+        click.echo(safe(f"{title(kind)} {found.name!r} ({found.flavor}): nothing of it is brought up"))
+
+    return command
 
 
 def _store_of(stack: str | None) -> tuple[str, StoreConfig]:
