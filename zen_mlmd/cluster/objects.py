@@ -158,6 +158,7 @@ _CLUSTERS_OWN: Final = {
     ("ServiceAccount", "default"),
     ("ConfigMap", "kube-root-ca.crt"),
     ("ConfigMap", "openshift-service-ca.crt"),
+    ("ConfigMap", "istio-ca-root-cert"),
 }
 _DERIVED: Final = {"Event", "Endpoints", "EndpointSlice", "PodMetrics", "ControllerRevision", "Lease"}
 

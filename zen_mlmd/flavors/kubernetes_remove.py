@@ -77,8 +77,9 @@ class _Removal:
             return "its password opens the data that are still there"
         if kind == "Namespace":
             others = ", ".join(f"{each} {name}" for each, name in contents(self.objects))
-            if others:
-                return f"others are in it: {others[:_LONGEST]}"
+            if others:  # as it is to be
+                self.progress(f"Namespace {name} stays: others are in it: {others[:_LONGEST]}")
+                return ""
         if "deletionTimestamp" not in found["metadata"]:
             self.progress(f"deleting {kind} {name}")
             self.objects.delete(found)
