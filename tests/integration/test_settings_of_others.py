@@ -9,7 +9,7 @@ import pytest
 
 from zen_mlmd.cli.main import main
 from zen_mlmd.errors import ConfigError
-from zen_mlmd.stack import ActiveStack, Components, Settings, config_named, make_project
+from zen_mlmd.stack import ActiveStack, Components, Settings, Stacks, config_named, make_project
 from zen_mlmd.stack.settings import Scope
 
 CANARY = "canary-9b1d"
@@ -115,3 +115,38 @@ def test_a_reference_is_one_or_is_refused(home: Path) -> None:
         stores().register("one", "mysql", {**MYSQL, "host": "${evn:DBHOST}"})
     artifacts = Components(Settings(), "artifact_store")
     assert artifacts.register("s", "remote", {"uri": "${env:BUCKET}"}).fields == {"uri": "${env:BUCKET}"}
+
+
+def test_a_secret_that_was_written_into_the_settings_is_not_shown(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home / "config" / "zen_mlmd" / "settings.yaml"
+    path.parent.mkdir(parents=True)
+    fields = f"flavor: mysql, database: d, password: {CANARY}, pasword: {CANARY}"
+    path.write_text(f"profiles: {{default: {{metadata_stores: {{prod: {{{fields}}}}}}}}}")
+    for command in (
+        ["list"],
+        ["list", "-o", "json"],
+        ["describe", "prod"],
+        ["describe", "prod", "-o", "yaml"],
+    ):
+        assert main(["metadata-store", *command]) == 0
+    assert main(["stack", "register", "s", "-m", "prod", "-a", "default", "-o", "default"]) == 0
+    assert main(["stack", "export", "s"]) == 1
+    told = capsys.readouterr()
+    assert "holds password in clear" in told.err
+    assert CANARY not in told.out + told.err
+
+
+def test_what_an_import_made_is_taken_back(home: Path) -> None:
+    content = {
+        "zen_mlmd_stack": 1,
+        "name": "s",
+        "metadata_store": {"name": "m", "flavor": "sqlite", "path": "/m.db"},
+        "artifact_store": {"name": "a", "flavor": "nowhere"},
+    }
+    exported = Stacks(Settings()).export("default")
+    content = {**{key: exported[key] for key in exported if key not in content}, **content}
+    with pytest.raises(ConfigError, match="nowhere"):
+        Stacks(Settings()).import_(content)
+    assert [each.name for each in stores().all()] == ["default"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.services.mariadb import MariaDb
-from zen_mlmd.cli import completing
 from zen_mlmd.flavors import FLAVORS
+from zen_mlmd.stack.built_in import SECRETS, SETTINGS
 from zen_mlmd.stack.components import flavors, is_secret
 from zen_mlmd.stack.words import KINDS, Kind
 
@@ -256,12 +256,13 @@ def test_a_shell_completes_commands_names_and_settings(laptop: Machine) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_completes_settings_knows_them_all(kind: Kind) -> None:
-    built_in = {
-        name: config for name, config in flavors(kind).items() if config.__module__.startswith("zen_mlmd.")
-    }
-    fields = {name: sorted(config.model_fields) for name, config in built_in.items()}
-    assert fields == {name: sorted(each) for name, each in completing.SETTINGS[kind].items()}
+def test_what_is_known_without_a_flavors_class_is_what_it_says(kind: Kind) -> None:
+    found = flavors(kind)
+    fields = {name: sorted(config.model_fields) for name, config in found.items()}
+    assert fields == {name: sorted(each) for name, each in SETTINGS[kind].items()}
+    for config in found.values():
+        secrets = {each for each in config.model_fields if is_secret(config, each)}
+        assert secrets == SECRETS & config.model_fields.keys()
 
 
 def test_a_project_has_an_active_stack_of_its_own(laptop: Machine) -> None:

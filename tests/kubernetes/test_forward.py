@@ -410,6 +410,31 @@ def test_a_port_that_is_taken(wish: Wish, monkeypatch: pytest.MonkeyPatch) -> No
     forwarder.close()
 
 
+def test_a_process_that_is_no_forward_is_not_ended(wish: Wish, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "_STOP_S", 0.1)
+    forward.down(wish.target)
+    place = Place(wish.target.key)
+    place.make()
+    # The lock is another container's, whose numbers of processes mean others here.
+    with subprocess.Popen(["sleep", "60"]) as other, place.hold() as held:
+        held.seek(0)
+        held.truncate(0)
+        held.write(str(other.pid).encode())
+        with pytest.raises(ForwardError, match="does not end"):
+            forward.down(wish.target)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_forward_is_ended_where_processes_have_no_descriptors(
+    wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")  # as in builds of Python for older kernels
+    assert greeted(forward.up(wish)) == b"one"
+    assert forward.down(wish.target)
+    assert Place(wish.target.key).holder() is None
+
+
 def test_a_damaged_note_is_none(wish: Wish, state: Path) -> None:
     forward.down(wish.target)
     place = Place(wish.target.key)

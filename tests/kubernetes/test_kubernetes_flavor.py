@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -170,6 +171,23 @@ def test_the_page_works_as_it_stands_and_its_role_suffices(
         named = called | {("create", each) for _, each in called if each == "pods/portforward"}
         assert named <= allowed
         assert named >= allowed - {("update", each) for _, each in allowed} - {("list", "events")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_up_that_is_ended_from_outside_leaves_nothing(bench: Bench, number: signal.Signals) -> None:
+    before = bench.fake.objects.there()
+    bench.fake.controllers.silent = True
+    url = f"kubernetes://team/zen-mlmd?kubeconfig={bench.kubeconfig}"
+    command = [sys.executable, "-m", "zen_mlmd", "metadata-store", "up", url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "waiting for Pod" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "taking back what was made" in said
+    assert bench.fake.objects.there() == before
 
 
 def test_two_stores_live_side_by_side(bench: Bench) -> None:

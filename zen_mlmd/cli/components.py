@@ -13,6 +13,7 @@ from zen_mlmd.cli.options import output_option
 from zen_mlmd.cli.output import Column, print_data, print_facts, print_rows
 from zen_mlmd.cli.safe import safe
 from zen_mlmd.errors import ConfigError
+from zen_mlmd.stack.built_in import SETTINGS
 from zen_mlmd.stack.words import Kind, a_title, title
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class FlavorCommand(click.Command):
         flavor = self._flavor(args)
         self.params = list(self._own)
         if ctx.resilient_parsing:  # a shell completes: nothing is read, and nothing may take long
-            names = completing.SETTINGS[self.kind].get(flavor, ())
+            names = SETTINGS[self.kind].get(flavor, ())
             self.params += [click.Option([f"--{name.replace('_', '-')}", name]) for name in names]
             return super().parse_args(ctx, args)
         if flavor:

@@ -8,22 +8,18 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 
 from zen_mlmd.errors import ConfigError
+from zen_mlmd.stack.built_in import SECRETS, SETTINGS
 from zen_mlmd.stack.secrets import MASK, is_reference, reference, secret_named
 from zen_mlmd.stack.settings import DEFAULT, Scope, Settings, checked_name, text_of
 from zen_mlmd.stack.words import Kind, a_title, did_you_mean, title
 
 if TYPE_CHECKING:
     from zen_mlmd.stack.components import ConfigClass
-
-
-BUILT_IN: Final = frozenset({"sqlite", "mysql", "postgresql", "kubeflow", "kubernetes", "local", "remote"})
-SECRET_FIELDS: Final = frozenset({"password", "key", "token", "metadata"})
-"""Of the flavors that are built in; a test compares both with the classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,21 +270,23 @@ class Components:
 def shown_fields(component: Component, registered: Iterable[str]) -> dict[str, Any]:
     """Return settings as they may be shown: a secret that a person wrote into the file in clear is masked.
 
-    Only where one of them may be a secret is the flavor imported.
+    So is what is no setting of the flavor: it may be a secret whose name is misspelled.
     """
-    fields = dict(component.fields)
-    if component.flavor in BUILT_IN and not fields.keys() & SECRET_FIELDS:
-        return fields
-    from zen_mlmd.stack.components import flavors, is_secret
+    known = SETTINGS[component.kind].get(component.flavor)
+    open_ = set(known or ()) - SECRETS
+    if known is None:
+        from zen_mlmd.stack.components import flavors, is_secret
 
-    config = flavors(component.kind, registered).get(component.flavor)
-    for key, value in fields.items():
-        secret = config is None or key not in config.model_fields or is_secret(config, key)
-        if secret and isinstance(value, Mapping):
-            fields[key] = {part: each if is_reference(each) else MASK for part, each in value.items()}
-        elif secret and not is_reference(value):
-            fields[key] = MASK
-    return fields
+        config = flavors(component.kind, registered).get(component.flavor)
+        if config is not None:
+            open_ = {key for key in config.model_fields if not is_secret(config, key)}
+    return {key: value if key in open_ else _masked(value) for key, value in component.fields.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {part: _masked(each) for part, each in value.items()}
+    return value if is_reference(value) else MASK
 
 
 def _builtin(kind: Kind) -> Component:

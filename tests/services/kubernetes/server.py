@@ -134,7 +134,10 @@ class Handler(BaseHTTPRequestHandler):
         return objects.change(resource, namespace, name, lambda old: merged(old, body, strategic=strategic))
 
     def _log(self, namespace: str, name: str, query: dict[str, str]) -> str:
-        self.fake.objects.get("pods", namespace, name)
+        pod = self.fake.objects.get("pods", namespace, name)
+        names = [each["name"] for each in pod["spec"]["containers"]]
+        if query.get("container") not in names:  # as of a pod into which a service mesh put one of its own
+            raise Refusal(400, "BadRequest", f"a container name must be specified, choose one of: {names}")
         lines = self.fake.controllers.log(namespace, name).splitlines(keepends=True)
         if query.get("timestamps") in ("true", "True"):
             lines = [f"2026-01-01T00:00:00.{place:09d}Z {line}" for place, line in enumerate(lines)]
